@@ -1,0 +1,88 @@
+"""`python -I -m engine VERB`: how the app and the command line reach the engine.
+
+Verbs that answer read one JSON request on stdin and write JSON lines on stdout (engine.contract.calls). `supervise`
+and `trainer` are the long-lived processes of a run and take their run directory as an argument.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from engine.contract import calls, durable
+from engine.contract.errors import MoltingError
+from engine.contract.safe import redact
+
+# verb -> (module, function, request). Modules are imported when called: most verbs need no torch.
+VERBS: dict[str, tuple[str, str, type]] = {
+    "create": ("engine.train.start", "create", calls.CreateRequest),
+    "resume": ("engine.train.start", "resume", calls.RunRequest),
+    "preflight": ("engine.checks.preflight", "preflight", calls.PreflightRequest),
+    "demo-model": ("engine.models.verbs", "demo_model", calls.DemoModelRequest),
+    "ask": ("engine.infer.ask", "ask", calls.AskRequest),
+    "prove": ("engine.infer.prove", "prove", calls.RunRequest),
+}
+
+Tell = Callable[[calls.Line], None]
+
+
+def main(argv: list[str]) -> int:
+    os.umask(0o077)
+    verb = argv[0] if argv else ""
+    if verb == "supervise" and len(argv) == 3:
+        return import_module("engine.train.start").supervise(argv[1], argv[2])
+    if verb == "trainer" and len(argv) == 3:
+        return import_module("engine.train.attempt").main(argv[1], argv[2])
+    if verb not in VERBS:
+        print("This is Molting's engine; people call `molting`.", file=sys.stderr)
+        return 2
+    return answer(verb, sys.stdin.buffer, _private_stdout())
+
+
+def _private_stdout() -> BinaryIO:
+    """Our own stdout; whatever libraries print there goes to stderr, so that the lines stay JSON."""
+    ours = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    return ours
+
+
+def answer(verb: str, requests: BinaryIO, out: BinaryIO) -> int:
+    """Serve one request; returns the exit status."""
+
+    def tell(line: calls.Line) -> None:
+        out.write(calls.encode_line(line))
+
+    module, function, kind = VERBS[verb]
+    try:
+        request = msgspec.json.decode(requests.readline(), type=kind)
+        value: Any = getattr(import_module(module), function)(request, tell)
+        tell(calls.result(value))
+        return 0
+    except MoltingError as error:
+        tell(calls.Failure(message=error.message, remedy=error.remedy, code=error.code))
+        return error.code
+    except Exception as error:
+        log = _log(error)
+        message = f"The engine failed at `{verb}`: {type(error).__name__}: {redact(str(error))[:300]}"
+        tell(calls.Failure(message=message, remedy=f"The whole story is in {log}.", code=3, log=log))
+        return 3
+
+
+def _log(error: Exception) -> str:
+    """A private file that holds the traceback; its path."""
+    text = redact("".join(traceback.format_exception(error)))
+    path = Path(tempfile.mkdtemp(prefix="molting-")) / "engine-error.txt"
+    durable.write_new(path, text.encode("utf-8", "replace"))
+    return str(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

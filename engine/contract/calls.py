@@ -1,0 +1,191 @@
+"""How the app and the command line call the engine: one request on stdin, JSON lines on stdout.
+
+`python -I -m engine VERB` reads one line holding the verb's request and answers with any number of Progress and
+Note lines, then exactly one Result or Failure.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Union
+
+import msgspec
+
+
+class Progress(msgspec.Struct, kw_only=True, tag_field="k", tag="progress"):
+    """`done` of `total` (0: unknown) in `unit`; a new phase ends the one before."""
+
+    phase: str
+    done: float = 0.0
+    total: float = 0.0
+    unit: str = ""
+
+
+class Note(msgspec.Struct, kw_only=True, tag_field="k", tag="note"):
+    """One sentence worth showing on the way."""
+
+    text: str
+
+
+class Result(msgspec.Struct, kw_only=True, tag_field="k", tag="result"):
+    value: msgspec.Raw
+
+
+class Failure(msgspec.Struct, kw_only=True, tag_field="k", tag="failure"):
+    """Why there is no result; `log` names the file with the traceback, where there is one."""
+
+    message: str
+    remedy: str = ""
+    code: int = 3
+    log: str = ""
+
+
+Line = Union[Progress, Note, Result, Failure]
+
+
+class Finding(msgspec.Struct, kw_only=True):
+    """Something a check found. `id` is stable."""
+
+    id: str
+    severity: Literal["error", "warning", "note"]
+    message: str
+    evidence: str = ""
+    why: str = ""
+    remedy: str = ""
+
+
+class Plan(msgspec.Struct, kw_only=True):
+    """What a run will do, as far as it is known before it starts."""
+
+    rows: int
+    heldout: int
+    rows_per_step: int
+    steps: int
+    seen: float  # times each row is seen
+    warmup_steps: int
+    learning_rate: float
+    tokens_per_row: float
+    learned_share: float  # of all tokens
+
+
+class CreateRequest(msgspec.Struct, kw_only=True):
+    """Verb `create`: freeze a spec into a new run and start its supervisor."""
+
+    spec: str
+    runs: str
+    models: str
+    start: bool = True
+
+
+class RunRequest(msgspec.Struct, kw_only=True):
+    """Verbs `resume` and `prove`: a run directory."""
+
+    run: str
+    models: str
+
+
+class Started(msgspec.Struct, kw_only=True):
+    """Result of `create` and `resume`."""
+
+    run: str
+    path: str
+    state: str
+
+
+class PreflightRequest(msgspec.Struct, kw_only=True):
+    """Verb `preflight`: what will go wrong, without starting anything."""
+
+    spec: str
+    models: str
+
+
+class Preflight(msgspec.Struct, kw_only=True):
+    findings: list[Finding]
+    plan: Plan | None = None
+
+
+class DemoModelRequest(msgspec.Struct, kw_only=True):
+    """Verb `demo-model`: fetch and convert the embedded model once."""
+
+    models: str
+
+
+class DemoModel(msgspec.Struct, kw_only=True):
+    path: str
+
+
+class AskRequest(msgspec.Struct, kw_only=True):
+    """Verb `ask`. Generation values that are None are those of the run's spec."""
+
+    run: str
+    models: str
+    questions: list[str]
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+
+
+class Answer(msgspec.Struct, kw_only=True):
+    """`stop` is "end" (end token) or "cap"; `tokens` counts the end token too."""
+
+    text: str
+    tokens: int
+    stop: Literal["end", "cap"]
+
+
+class Pair(msgspec.Struct, kw_only=True):
+    """Both voices on one question; `first_difference` is a token index, None when identical."""
+
+    question: str
+    base: Answer
+    adapter: Answer
+    first_difference: int | None = None
+
+
+class Asked(msgspec.Struct, kw_only=True):
+    answers: list[Pair]
+    seconds: float = 0.0
+    mode: Literal["batched", "two-pass"] = "batched"
+
+
+class Losses(msgspec.Struct, kw_only=True):
+    """Mean nats per learned token of the held-out rows; None where there are none."""
+
+    base: float | None
+    adapter: float | None
+
+
+class Proof(msgspec.Struct, kw_only=True):
+    """Result of `prove`. `kl` is the mean over positions of KL(base || adapter), in nats."""
+
+    verdict: Literal["effective", "too_weak", "not_applied"]
+    sentence: str
+    kl: float
+    flip_rate: float  # share of positions whose most likely token changed
+    nonzero_b: int
+    total_b: int
+    heldout_loss: Losses
+    heldout_rows: int
+    probes: int
+    positions: int
+    missing_keys: int = 0
+    unexpected_keys: int = 0
+    active: bool = True
+    first_difference: list[int | None] = []  # per probe question, greedy answers
+    answers: list[Pair] = []
+    warnings: list[str] = []
+
+
+def decode_line(line: bytes) -> Line:
+    """Raises msgspec.DecodeError for anything else."""
+    return msgspec.json.decode(line, type=Line)
+
+
+def encode_line(line: Line) -> bytes:
+    return msgspec.json.encode(line) + b"\n"
+
+
+def result(value: Any) -> Result:
+    return Result(value=msgspec.Raw(msgspec.json.encode(value)))

@@ -1,0 +1,65 @@
+"""The user's settings: `config.toml`, every key with its default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Union
+
+import msgspec
+from msgspec import Meta
+
+from . import places, tomlcheck
+from .spec import Auto
+
+Theme = Literal["auto", "dark", "light", "colour-blind", "colour-blind-light", "terminal"]
+
+
+class Paths(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Where things are kept."""
+
+    runs: Annotated[str, Meta(description="folder of run directories; empty: runs/ in the checkout or XDG")] = ""
+    models: Annotated[str, Meta(description="folder of models; empty: data/models/ in the checkout or XDG")] = ""
+
+
+class Ui(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """How the app looks and feels."""
+
+    theme: Annotated[
+        Theme, Meta(description="auto: light where the terminal says it is light; terminal: its own colours")
+    ] = "auto"
+    mouse: Annotated[bool, Meta(description="false leaves the mouse to the terminal, for selecting text")] = True
+    ascii: Annotated[
+        Union[bool, Auto], Meta(description="marks and plots in plain ASCII; auto: where the locale is not UTF-8")
+    ] = "auto"
+    refresh: Annotated[
+        Union[Auto, Annotated[float, Meta(ge=0.2, le=20.0)]],
+        Meta(description="repaints a second; auto: 4, and 2 over SSH"),
+    ] = "auto"
+    animation: Annotated[Union[bool, Auto], Meta(description="auto: not over SSH")] = "auto"
+
+
+class Settings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """All of `config.toml`."""
+
+    paths: Paths = Paths()
+    ui: Ui = Ui()
+    keys: Annotated[
+        dict[str, str], Meta(description='keys of your own, as { stop = "S,f9" }; the names are in docs/keys.md')
+    ] = {}
+
+    @property
+    def runs(self) -> Path:
+        return places.runs_dir(self.paths.runs)
+
+    @property
+    def models(self) -> Path:
+        return places.models_dir(self.paths.models)
+
+
+def load(path: Path | None = None) -> Settings:
+    """The settings of `path` or of the usual place; defaults where there is no file.
+
+    Raises tomlcheck.SpecError, naming every problem of the file.
+    """
+    path = path or places.config_file()
+    return tomlcheck.load(path, Settings) if path.exists() else Settings()

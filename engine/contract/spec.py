@@ -1,0 +1,199 @@
+"""The spec of a run: what a person writes in three lines, and what is frozen, resolved, into the run.
+
+Every key carries its own description; `docs/spec.md` and the file that `molting init` writes come from here.
+"auto" and 0 mean "choose well for this model, data and device"; freezing replaces them by what was chosen.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Union
+
+import msgspec
+from msgspec import Meta
+
+Auto = Literal["auto"]
+Count = Annotated[int, Meta(ge=0, le=10**9)]
+Positive = Annotated[int, Meta(ge=1, le=10**9)]
+Ratio = Annotated[float, Meta(ge=0.0, le=1.0)]
+NonNegative = Annotated[float, Meta(ge=0.0, le=1e6)]
+
+
+class _Section(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=True):
+    pass
+
+
+class Rope(_Section):
+    """Context extension, applied to the configuration before the model is built."""
+
+    type: Annotated[Literal["none", "linear"], Meta(description="none, or linear position interpolation")] = "none"
+    factor: Annotated[
+        float, Meta(ge=1.0, le=64.0, description="window = factor x the model's own; 1 changes nothing")
+    ] = 1.0
+
+
+class Model(_Section):
+    """Which model is taught."""
+
+    base: Annotated[str, Meta(min_length=1, description='"demo", a model folder, a GGUF file, or a hub id')]
+    revision: Annotated[str, Meta(description="hub revision; frozen to the commit that was used")] = ""
+    fingerprint: Annotated[str, Meta(description="written when frozen: the hash that resume and prove check")] = ""
+    precision: Annotated[
+        Literal["auto", "bf16", "fp16", "fp32"],
+        Meta(description="auto: bf16 where the device has it, else fp16 on a GPU and fp32 on a CPU"),
+    ] = "auto"
+    chat_template: Annotated[
+        str,
+        Meta(description='empty: the model\'s own; else a name such as "zephyr", a .jinja file, or the template'),
+    ] = ""
+    rope: Annotated[Rope, Meta(description="context extension")] = Rope()
+
+
+class Data(_Section):
+    """What it is taught with."""
+
+    train: Annotated[str, Meta(min_length=1, description="json, jsonl, csv, parquet or txt file of rows")]
+    heldout: Annotated[str, Meta(description="file of rows that are never trained on; empty: take a share")] = ""
+    heldout_fraction: Annotated[
+        float, Meta(ge=0.0, le=0.9, description="share taken from train when there is no held-out file")
+    ] = 0.1
+    format: Annotated[
+        Literal["auto", "messages", "sharegpt", "alpaca", "prompt_completion", "title_content", "text"],
+        Meta(description="auto looks at the first rows and says what it saw"),
+    ] = "auto"
+    fields: Annotated[
+        dict[str, str], Meta(description='names of the columns where they differ, as { title = "headline" }')
+    ] = {}
+    title_template: Annotated[str, Meta(description="prompt for title/content rows; {title} is replaced")] = ""
+    system: Annotated[str, Meta(description="system prompt given to every row that has none")] = ""
+    system_file: Annotated[str, Meta(description="the same, read from a file")] = ""
+    max_length: Annotated[
+        int, Meta(ge=16, le=1_048_576, description="tokens a row may have; longer rows lose their oldest turns")
+    ] = 1024
+    stream: Annotated[
+        Union[bool, Auto],
+        Meta(description="read while training instead of before it; auto: for files over 64 MiB"),
+    ] = "auto"
+    shuffle_buffer: Annotated[int, Meta(ge=1, le=1_000_000, description="rows held for shuffling when streaming")] = (
+        2000
+    )
+    sha256: Annotated[str, Meta(description="written when frozen: hash of the training file")] = ""
+    rows: Annotated[Count, Meta(description="written when frozen: rows in the training file, 0 if not counted")] = 0
+
+
+class Method(_Section):
+    """How the weights change."""
+
+    kind: Annotated[
+        Literal["lora", "qlora", "full"],
+        Meta(description="lora; qlora: the base in 4 bits (NF4); full: every weight, for small models"),
+    ] = "lora"
+    rank: Annotated[int, Meta(ge=1, le=1024, description="LoRA rank")] = 16
+    alpha: Annotated[Union[Auto, Annotated[float, Meta(gt=0.0, le=4096.0)]], Meta(description="auto: 2 x rank")] = (
+        "auto"
+    )
+    dropout: Annotated[float, Meta(ge=0.0, le=0.9, description="LoRA dropout")] = 0.0
+    target_modules: Annotated[
+        Union[Literal["all-linear"], Annotated[list[str], Meta(min_length=1)]],
+        Meta(description='"all-linear", or a list such as ["q_proj", "v_proj"]'),
+    ] = "all-linear"
+    rslora: Annotated[bool, Meta(description="scale by alpha / sqrt(rank)")] = False
+    dora: Annotated[bool, Meta(description="weight-decomposed LoRA; slower, two-pass answers")] = False
+    double_quant: Annotated[bool, Meta(description="qlora: quantise the quantisation constants too")] = True
+
+
+class Training(_Section):
+    """How long and how fast."""
+
+    epochs: Annotated[
+        float, Meta(gt=0.0, le=10_000.0, description="times each row is seen; max_steps wins when given")
+    ] = 5.0
+    max_steps: Annotated[Count, Meta(description="optimizer steps; 0: from epochs")] = 0
+    batch: Annotated[int, Meta(ge=1, le=4096, description="rows that pass through the model together")] = 4
+    accumulation: Annotated[
+        int, Meta(ge=1, le=4096, description="batches per optimizer step; rows per step = batch x this")
+    ] = 1
+    learning_rate: Annotated[
+        Union[Auto, Annotated[float, Meta(gt=0.0, le=1.0)]],
+        Meta(description="peak; auto fits the method and the size of the model"),
+    ] = "auto"
+    schedule: Annotated[
+        Literal["cosine", "linear", "constant"], Meta(description="how the rate falls after the warm-up")
+    ] = "cosine"
+    warmup: Annotated[Ratio, Meta(description="share of the steps over which the rate rises")] = 0.05
+    weight_decay: Annotated[Ratio, Meta(description="AdamW weight decay")] = 0.0
+    max_grad_norm: Annotated[NonNegative, Meta(description="gradients are clipped to this norm; 0: never")] = 1.0
+    seed: Annotated[int, Meta(ge=0, le=2**31 - 1, description="order of rows, initial weights, dropout")] = 42
+    gradient_checkpointing: Annotated[
+        Union[bool, Auto], Meta(description="less memory, a third slower; auto: only where memory is short")
+    ] = "auto"
+    packing: Annotated[
+        Union[bool, Auto],
+        Meta(description="several rows in one sequence without padding; auto: where the result is the same"),
+    ] = "auto"
+    save_every: Annotated[
+        Union[Auto, Positive], Meta(description="optimizer steps between sealed checkpoints; auto: about ten a run")
+    ] = "auto"
+    keep: Annotated[int, Meta(ge=1, le=1000, description="newest checkpoints kept, besides the best")] = 2
+    early_stopping: Annotated[
+        int, Meta(ge=0, le=1000, description="stop after this many evaluations without a better one; 0: never")
+    ] = 0
+    keep_best: Annotated[
+        bool, Meta(description="end with the weights of the best evaluation instead of the last step")
+    ] = False
+    hang_minutes: Annotated[
+        float, Meta(gt=0.0, le=10_000.0, description="a trainer silent for this long is ended as hung")
+    ] = 30.0
+
+
+class Evaluation(_Section):
+    """What is watched while it trains."""
+
+    probes: Annotated[str, Meta(description="file of questions, one a line, asked during and after training")] = ""
+    every: Annotated[
+        Union[Auto, Positive], Meta(description="steps between held-out evaluations; auto: about five a run")
+    ] = "auto"
+    sample_every: Annotated[
+        Union[Auto, Count], Meta(description="steps between samples; auto: about four a run; 0: never")
+    ] = "auto"
+    sample_count: Annotated[int, Meta(ge=0, le=100, description="probe questions answered each time")] = 2
+
+
+class Generation(_Section):
+    """How answers are generated, in samples, ask and prove."""
+
+    max_new_tokens: Annotated[int, Meta(ge=1, le=32_768, description="cap of an answer")] = 80
+    temperature: Annotated[float, Meta(ge=0.0, le=5.0, description="0: greedy")] = 0.0
+    top_p: Annotated[float, Meta(gt=0.0, le=1.0, description="nucleus")] = 1.0
+    top_k: Annotated[int, Meta(ge=0, le=1_000_000, description="0: off")] = 0
+    repetition_penalty: Annotated[float, Meta(ge=0.5, le=5.0, description="1: off")] = 1.0
+    seed: Annotated[int, Meta(ge=0, le=2**31 - 1, description="for sampling")] = 0
+
+
+class Spec(_Section):
+    """One training run."""
+
+    model: Model
+    data: Data
+    name: Annotated[str, Meta(max_length=200, description="shown everywhere; empty: the spec's folder")] = ""
+    parent: Annotated[str, Meta(description="the run that this one continues the work of")] = ""
+    method: Method = Method()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    generation: Generation = Generation()
+
+    @property
+    def rows_per_step(self) -> int:
+        """Rows that one optimizer step learns from."""
+        return self.training.batch * self.training.accumulation
+
+
+def steps_per_epoch(rows: int, spec: Spec) -> int:
+    """Optimizer steps in which every one of `rows` rows is seen once (the last may be smaller)."""
+    return -(-rows // spec.rows_per_step)
+
+
+def total_steps(rows: int, spec: Spec) -> int:
+    """Optimizer steps of the whole run over `rows` training rows."""
+    if spec.training.max_steps:
+        return spec.training.max_steps
+    return max(1, round(steps_per_epoch(rows, spec) * spec.training.epochs))
