@@ -1,0 +1,1 @@
+"""Models: getting them, judging them before anything is loaded, loading them."""
