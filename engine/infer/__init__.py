@@ -1,0 +1,1 @@
+"""Answering with a model, and proving that an adapter changes its answers."""
