@@ -1,0 +1,1 @@
+"""Training: the supervisor that never imports torch, and the trainer it watches over."""

@@ -1,0 +1,145 @@
+"""From a spec as a person wrote it to the frozen spec and inputs of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import tomlkit
+
+from engine.contract import durable, tomlcheck
+from engine.contract.errors import MoltingError
+from engine.contract.rundir import RunDir
+from engine.contract.spec import Data, Evaluation, Model, Spec
+
+COPY_LIMIT = 64 << 20  # bytes; larger files stay where they are and are read as a stream
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A spec whose paths are absolute and whose texts are read in, and where it stood."""
+
+    spec: Spec
+    file: Path
+
+
+def open_spec(file: Path) -> Opened:
+    """Read `file` and everything it names. MoltingError (code 2) for what is wrong or missing."""
+    file = file.expanduser().absolute()
+    spec = tomlcheck.load(file, Spec)
+    folder = file.parent
+    return Opened(
+        msgspec.structs.replace(
+            spec,
+            name=spec.name or folder.name,
+            model=_open_model(spec.model, folder),
+            data=_open_data(spec.data, folder),
+            evaluation=_open_evaluation(spec.evaluation, folder),
+        ),
+        file,
+    )
+
+
+def _open_model(model: Model, folder: Path) -> Model:
+    base = Path(model.base).expanduser()
+    local = base if base.is_absolute() else folder / base
+    names_a_file = model.base.startswith((".", "/", "~")) or local.exists()
+    template = model.chat_template
+    if template.endswith((".jinja", ".j2")):
+        template = _input(folder, "model.chat_template", template).read_text("utf-8")
+    return msgspec.structs.replace(
+        model, base=str(local.absolute()) if names_a_file else model.base, chat_template=template
+    )
+
+
+def _open_data(data: Data, folder: Path) -> Data:
+    if data.system and data.system_file:
+        raise MoltingError("The spec gives data.system and data.system_file.", remedy="Keep one of them.", code=2)
+    system = data.system
+    if data.system_file:
+        system = _input(folder, "data.system_file", data.system_file).read_text("utf-8").strip()
+    train = _input(folder, "data.train", data.train)
+    stream = train.stat().st_size > COPY_LIMIT if data.stream == "auto" else data.stream
+    return msgspec.structs.replace(
+        data,
+        train=str(train),
+        heldout=str(_input(folder, "data.heldout", data.heldout)) if data.heldout else "",
+        system=system,
+        system_file="",
+        stream=stream,
+    )
+
+
+def _open_evaluation(evaluation: Evaluation, folder: Path) -> Evaluation:
+    if not evaluation.probes:
+        return evaluation
+    return msgspec.structs.replace(evaluation, probes=str(_input(folder, "evaluation.probes", evaluation.probes)))
+
+
+def _input(folder: Path, key: str, value: str) -> Path:
+    """The absolute path of a file that the spec names."""
+    named = Path(value).expanduser()
+    path = (named if named.is_absolute() else folder / named).absolute()
+    if path.is_file():
+        return path
+    what = "is not a plain file" if path.exists() else "does not exist"
+    raise MoltingError(f"{key} names {path}, which {what}.", remedy="Paths are relative to the spec's folder.", code=2)
+
+
+def probes(spec: Spec) -> list[str]:
+    """The probe questions of an opened spec, one a line; empty lines and # comments do not count."""
+    if not spec.evaluation.probes:
+        return []
+    lines = Path(spec.evaluation.probes).read_text("utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def write(run: RunDir, spec: Spec) -> None:
+    """Freeze an opened and resolved spec into a run directory: copies of its inputs, then `spec.toml`."""
+    train = Path(spec.data.train)
+    data = msgspec.structs.replace(
+        spec.data,
+        train=_copy(run, train, "rows"),
+        heldout=_copy(run, Path(spec.data.heldout), "heldout") if spec.data.heldout else "",
+        sha256=sha256(train),
+    )
+    evaluation = spec.evaluation
+    if evaluation.probes:
+        copied = _copy(run, Path(evaluation.probes), "probes")
+        evaluation = msgspec.structs.replace(evaluation, probes=copied)
+    frozen = msgspec.structs.replace(spec, data=data, evaluation=evaluation)
+    durable.fsync_dir(run.inputs)
+    durable.write_new(run.spec, dump(frozen).encode())
+
+
+def _copy(run: RunDir, source: Path, name: str) -> str:
+    """Copy an input into the run unless it is huge; what the frozen spec calls it."""
+    if source.stat().st_size > COPY_LIMIT:
+        return str(source)
+    target = run.inputs / (name + source.suffix)
+    shutil.copyfile(source, target)
+    target.chmod(0o600)
+    return str(target.relative_to(run.path))
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def dump(spec: Spec) -> str:
+    """A spec as TOML that `tomlcheck.load` reads back to the same spec."""
+    head = tomlkit.comment("Frozen: what this run was made of. It is a spec itself: `molting train` repeats it.")
+    document = tomlkit.document()
+    document.add(head)
+    for key, value in msgspec.to_builtins(spec).items():
+        document.add(key, tomlkit.item(value))
+    return tomlkit.dumps(document)

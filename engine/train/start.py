@@ -1,0 +1,115 @@
+"""How a run begins and goes on: the verbs `create` and `resume`, and the supervisor's process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from engine.checks import preflight
+from engine.contract import calls, lifecycle, locks, processes, rundir, summary
+from engine.contract.errors import MoltingError
+from engine.contract.rundir import RunDir
+
+from . import freeze
+from .control import Control
+from .supervisor import Supervisor
+
+TAKES_OVER = 20.0  # seconds that a new supervisor may need to say that it owns the run
+LETS_GO = 15.0  # seconds that a trainer without supervisor may need to seal its checkpoint
+
+
+def create(request: calls.CreateRequest, tell: object) -> calls.Started:
+    """Check a spec, freeze it into a new run, start its supervisor. MoltingError (code 1) for a spec with errors."""
+    opened = freeze.open_spec(Path(request.spec))
+    checked = preflight.check(opened, Path(request.models))
+    errors = [finding for finding in checked.findings if finding.severity == "error"]
+    if errors:
+        raise MoltingError(
+            " ".join(finding.message for finding in errors), remedy=errors[0].remedy, reason="bad_data", code=1
+        )
+    run = rundir.create(Path(request.runs), opened.spec.name, lambda new: freeze.write(new, checked.resolved))
+    if not request.start:
+        return calls.Started(run=run.id, path=str(run.path), state="queued")
+    return _start(run, Path(request.models))
+
+
+def resume(request: calls.RunRequest, tell: object) -> calls.Started:
+    """Start the next attempt of a run that ended, was lost, or waits without an owner."""
+    run = RunDir(Path(request.run))
+    said = summary.summarise(run)
+    if said.state == "finished":
+        raise MoltingError(
+            f"{run.id} is finished, so there is nothing to resume.",
+            remedy=f"`molting train {run.spec}` starts a new run like it.",
+            code=2,
+        )
+    if _is_owned(run, said.state):
+        raise MoltingError(f"{run.id} is {said.state}: it needs no resuming.", code=2)
+    if said.state in lifecycle.LIVE and said.owned is None and said.attempt:
+        raise MoltingError(
+            f"{run.id} is looked after on another host, so it cannot be resumed here.", remedy="Resume it there."
+        )
+    _wait_for_trainer(run)
+    Control(run).clear()
+    return _start(run, Path(request.models))
+
+
+def _is_owned(run: RunDir, state: str) -> bool:
+    """Whether a supervisor holds the run; one that has just said how it ended is given a moment to let go."""
+    deadline = time.monotonic() + (LETS_GO if state in lifecycle.ENDED else 0.0)
+    while locks.is_locked(run.owner_lock):
+        if time.monotonic() >= deadline:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def _wait_for_trainer(run: RunDir) -> None:
+    """A trainer whose supervisor died still seals its checkpoint; two at once would spoil the run."""
+    deadline = time.monotonic() + LETS_GO
+    while any(locks.is_locked(attempt.lock) for attempt in run.attempts() if attempt.lock.exists()):
+        if time.monotonic() > deadline:
+            raise MoltingError(
+                f"A trainer of {run.id} is still at work without its supervisor; it is sealing its checkpoint.",
+                remedy="Try again in a minute.",
+            )
+        time.sleep(0.2)
+
+
+def _start(run: RunDir, models: Path) -> calls.Started:
+    attempts = len(_history(run))
+    argv = [sys.executable, "-I", "-m", "engine", "supervise", str(run.path), str(models)]
+    processes.spawn_detached(argv, stdout=run.supervisor_log, env=os.environ, cwd=run.path)
+    deadline = time.monotonic() + TAKES_OVER
+    while len(_history(run)) == attempts:
+        if time.monotonic() > deadline:
+            raise MoltingError(
+                f"The supervisor of {run.id} did not start.", remedy=f"See {run.supervisor_log}, then resume the run."
+            )
+        time.sleep(0.02)
+    return calls.Started(run=run.id, path=str(run.path), state=_history(run)[-1].state)
+
+
+def _history(run: RunDir) -> list[lifecycle.Transition]:
+    return summary.transitions(run)[0]
+
+
+def supervise(path: str, models: str) -> int:
+    """The supervisor's process: own the run for as long as it lives."""
+    run = RunDir(Path(path))
+    lock = locks.FileLock(run.owner_lock)
+    if not lock.acquire():
+        print(f"{run.id} has a supervisor already.", file=sys.stderr)
+        return 3
+    try:
+        supervisor = Supervisor(run, summary.load_spec(run), Path(models))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        for asks in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(asks, lambda *_: setattr(supervisor.control, "signalled", True))
+        return supervisor.supervise()
+    except MoltingError as error:
+        print(f"{time.strftime('%F %T')} {error}", file=sys.stderr)
+        return error.code
