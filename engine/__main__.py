@@ -62,7 +62,7 @@ def answer(verb: str, requests: BinaryIO, out: BinaryIO) -> int:
 
     module, function, kind = VERBS[verb]
     try:
-        request = msgspec.json.decode(requests.readline(), type=kind)
+        request: Any = msgspec.json.decode(requests.readline(), type=kind)
         value: Any = getattr(import_module(module), function)(request, tell)
         tell(calls.result(value))
         return 0

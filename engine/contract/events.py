@@ -6,7 +6,7 @@ Times `t` are Unix seconds; `seconds` are durations; sizes are bytes. Unknown ki
 
 from __future__ import annotations
 
-from typing import Literal, Union
+from typing import Literal, Union, get_args
 
 import msgspec
 
@@ -161,7 +161,7 @@ class NewerVersion(Exception):
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(AnyEvent)
 _head = msgspec.json.Decoder(_Head)
-_KINDS = {kind.__struct_config__.tag for kind in AnyEvent.__args__}
+_KINDS = {kind.__struct_config__.tag for kind in get_args(AnyEvent)}
 
 
 def encode(event: Event) -> bytes:
@@ -177,13 +177,15 @@ def decode(line: bytes) -> AnyEvent | None:
     try:
         event = _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return _unknown_or_damaged(line, error)
+        _require_unknown(line, error)
+        return None
     if event.v > VERSION:
         raise NewerVersion(f"event version {event.v}, this is version {VERSION}")
     return event
 
 
-def _unknown_or_damaged(line: bytes, error: Exception) -> None:
+def _require_unknown(line: bytes, error: Exception) -> None:
+    """Raises unless the line is sound but of a kind that came later."""
     try:
         head = _head.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -192,4 +194,3 @@ def _unknown_or_damaged(line: bytes, error: Exception) -> None:
         raise NewerVersion(f"event version {head.v}, this is version {VERSION}")
     if head.k in _KINDS:
         raise ValueError(str(error))
-    return None

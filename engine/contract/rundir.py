@@ -99,6 +99,11 @@ class RunDir:
         """The final weights: a LoRA adapter, or the whole model after full fine-tuning."""
         return self.path / "adapter"
 
+    @property
+    def proof(self) -> Path:
+        """The last proof of effect, replaced by the next."""
+        return self.path / "proof.json"
+
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step-{step:08d}"
 

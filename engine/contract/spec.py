@@ -22,7 +22,7 @@ class _Section(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=
     pass
 
 
-class Rope(_Section):
+class Rope(_Section, frozen=True):
     """Context extension, applied to the configuration before the model is built."""
 
     type: Annotated[Literal["none", "linear"], Meta(description="none, or linear position interpolation")] = "none"
@@ -31,7 +31,7 @@ class Rope(_Section):
     ] = 1.0
 
 
-class Model(_Section):
+class Model(_Section, frozen=True):
     """Which model is taught."""
 
     base: Annotated[str, Meta(min_length=1, description='"demo", a model folder, a GGUF file, or a hub id')]
@@ -48,7 +48,7 @@ class Model(_Section):
     rope: Annotated[Rope, Meta(description="context extension")] = Rope()
 
 
-class Data(_Section):
+class Data(_Section, frozen=True):
     """What it is taught with."""
 
     train: Annotated[str, Meta(min_length=1, description="json, jsonl, csv, parquet or txt file of rows")]
@@ -77,10 +77,16 @@ class Data(_Section):
         2000
     )
     sha256: Annotated[str, Meta(description="written when frozen: hash of the training file")] = ""
-    rows: Annotated[Count, Meta(description="written when frozen: rows in the training file, 0 if not counted")] = 0
+    date: Annotated[
+        str,
+        Meta(
+            pattern=r"^(\d{4}-\d{2}-\d{2})?$",
+            description="written when frozen: the day that chat templates which name one are told",
+        ),
+    ] = ""
 
 
-class Method(_Section):
+class Method(_Section, frozen=True):
     """How the weights change."""
 
     kind: Annotated[
@@ -101,7 +107,7 @@ class Method(_Section):
     double_quant: Annotated[bool, Meta(description="qlora: quantise the quantisation constants too")] = True
 
 
-class Training(_Section):
+class Training(_Section, frozen=True):
     """How long and how fast."""
 
     epochs: Annotated[
@@ -145,7 +151,7 @@ class Training(_Section):
     ] = 30.0
 
 
-class Evaluation(_Section):
+class Evaluation(_Section, frozen=True):
     """What is watched while it trains."""
 
     probes: Annotated[str, Meta(description="file of questions, one a line, asked during and after training")] = ""
@@ -158,7 +164,7 @@ class Evaluation(_Section):
     sample_count: Annotated[int, Meta(ge=0, le=100, description="probe questions answered each time")] = 2
 
 
-class Generation(_Section):
+class Generation(_Section, frozen=True):
     """How answers are generated, in samples, ask and prove."""
 
     max_new_tokens: Annotated[int, Meta(ge=1, le=32_768, description="cap of an answer")] = 80
@@ -169,7 +175,7 @@ class Generation(_Section):
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1, description="for sampling")] = 0
 
 
-class Spec(_Section):
+class Spec(_Section, frozen=True):
     """One training run."""
 
     model: Model

@@ -91,7 +91,7 @@ def summarise(run: RunDir) -> Summary:
 def load_spec(run: RunDir) -> Spec:
     """The frozen spec of `run`, the paths of its inputs made absolute. MoltingError when it cannot be read."""
     try:
-        return _located(run, msgspec.toml.decode(_read_small(run.spec), type=Spec))
+        return _located(run, msgspec.toml.decode(read_small(run.spec), type=Spec))
     except OSError as error:
         raise MoltingError(f"{run.spec} cannot be read: {error.strerror}.") from None
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
@@ -120,7 +120,7 @@ def name_of(run: RunDir) -> str:
 def transitions(run: RunDir) -> tuple[list[Transition], int]:
     """All transitions so far, and how many complete lines are damaged and were passed over."""
     try:
-        raw = _whole_lines(_read_small(run.lifecycle))
+        raw = _whole_lines(read_small(run.lifecycle))
     except FileNotFoundError:
         return [], 0
     found, damaged = [], 0
@@ -137,7 +137,7 @@ def owner_alive(run: RunDir) -> bool | None:
     if locks.is_locked(run.owner_lock):
         return True
     try:
-        owner = msgspec.json.decode(_read_small(run.owner), type=_Owner)
+        owner = msgspec.json.decode(read_small(run.owner), type=_Owner)
     except (OSError, ValueError, RecursionError):
         return False
     # On this host the lock is the truth: an owner that lives without it has given the run up.
@@ -315,7 +315,8 @@ def _open_plain(path: Path) -> int:
     return fd
 
 
-def _read_small(path: Path) -> bytes:
+def read_small(path: Path) -> bytes:
+    """A plain file of at most 1 MiB. OSError, or MoltingError for anything else in its place."""
     fd = _open_plain(path)
     try:
         raw = os.pread(fd, _SMALL + 1, 0)

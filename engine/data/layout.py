@@ -58,7 +58,7 @@ class Shape(msgspec.Struct, frozen=True):
     def end_length(self, following: str) -> int:
         """Characters up to the end of the end token with which `following`, blanks apart, begins; 0 for none."""
         blank = len(following) - len(following.lstrip())
-        return 0 if self.end and following.startswith(self.end, blank) else 0
+        return blank + len(self.end) if self.end and following.startswith(self.end, blank) else 0
 
 
 def jobs_for(turns: Sequence[Turn]) -> list[Job]:

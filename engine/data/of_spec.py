@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 from engine.contract.spec import Spec
@@ -35,7 +36,9 @@ def encoder_for(spec: Spec, folder: Path) -> Encoder:
     """
     files = load_tokenizer(folder)
     source = template_source(spec.model.chat_template, files.chat_template)
-    template = ChatTemplate(source, files.tokens) if source else None
+    # A template that writes today's date must write the same one when the run is resumed tomorrow.
+    today = datetime.fromisoformat(spec.data.date) if spec.data.date else None
+    template = ChatTemplate(source, files.tokens, now=today) if source else None
     join = "" if template else data_mapping(options(spec)).join
     return Encoder.from_files(
         files, template, max_length=spec.data.max_length, system_prompt=spec.data.system, join=join

@@ -43,7 +43,7 @@ def prove(request: calls.RunRequest, tell: Callable[[calls.Line], None]) -> call
     proof = measure(open_session(run, Path(request.models), tell), tell)
     text = msgspec.json.format(msgspec.json.encode(proof), indent=1)
     try:
-        durable.write_replace(run.path / "proof.json", text + b"\n")
+        durable.write_replace(run.proof, text + b"\n")
     except OSError as error:
         raise durable.explain(error, "keep the proof") from error
     return proof

@@ -12,6 +12,7 @@ import msgspec
 from transformers import PreTrainedTokenizerFast, set_seed
 
 from engine.contract import events, summary
+from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 from engine.contract.spec import Spec
 from engine.data.conversation import Turn
@@ -23,6 +24,7 @@ from engine.infer.session import load_options
 from engine.models import fetch
 from engine.models.fingerprint import fingerprint
 from engine.models.load import LoadedModel, load_base
+from engine.models.quiet import quiet_libraries
 
 from . import freeze, memory, plan
 from .control import Control
@@ -53,6 +55,7 @@ def trainer(run: RunDir, recorder: Recorder, control: Control, *, token: str) ->
     return PersonaTrainer(
         run=run,
         spec=spec,
+        base=folder,
         model=model,
         tokenizer=_tokenizer(encoder),
         rows=rows,
@@ -93,11 +96,12 @@ def _learner(spec: Spec, loaded: LoadedModel, rows: Rows) -> Any:
         model.enable_input_require_grads()
     if method.kind == "full":
         return model.float()  # small steps are lost in 16-bit weights; the forward still runs in `precision`
+    quiet_libraries()
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
         r=method.rank,
-        lora_alpha=float(method.alpha),  # type: ignore[arg-type]
+        lora_alpha=float(method.alpha),
         lora_dropout=method.dropout,
         target_modules=method.target_modules,
         use_rslora=method.rslora,
@@ -105,7 +109,14 @@ def _learner(spec: Spec, loaded: LoadedModel, rows: Rows) -> Any:
         task_type="CAUSAL_LM",
     )
     model.requires_grad_(False)
-    return get_peft_model(model, config)
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:  # PEFT's word for names that match nothing, or something that cannot be adapted
+        raise MoltingError(
+            f"method.target_modules does not fit this model: {str(error).splitlines()[0][:300]}",
+            remedy='Set method.target_modules = "all-linear".',
+            reason="bad_model",
+        ) from error
 
 
 def _tokenizer(encoder: Encoder) -> PreTrainedTokenizerFast:

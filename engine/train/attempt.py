@@ -106,6 +106,8 @@ def _train(run: RunDir, recorder: Recorder, control: Control, *, token: str) -> 
         made.train(resume_from_checkpoint=str(path) if path else None)
     elif path:
         made._load_from_checkpoint(str(path))  # every step was made; only the sealing is missing
+    if not made.rows.count:
+        recorder.emit(made.rows.funnel())  # of a stream, only now known
     _require_steps(made.state.global_step if step < steps else step)
     if made.watch.stopped:
         recorder.emit(_end(made, "interrupted"), durable=True)
@@ -137,7 +139,9 @@ def _end(made: Any, outcome: Any) -> events.End:
 
 def _seal_adapter(run: RunDir, made: Any) -> None:
     """Write the final weights; with `keep_best`, those of the best evaluation."""
-    from .trainer import disk_full_said, save_weights
+    from engine.models.adapters import BaseRecord, record_base
+
+    from .trainer import copy_tokenizer, disk_full_said, save_weights
 
     spec: Spec = made.spec
     step, best = made.progress.step, made.progress.best_step
@@ -148,4 +152,7 @@ def _seal_adapter(run: RunDir, made: Any) -> None:
     staging.mkdir(mode=0o700)
     with disk_full_said(run):
         save_weights(made.model, staging)
+        record_base(staging, BaseRecord(spec.model.base, spec.model.revision, spec.model.fingerprint))
+        if spec.method.kind == "full":
+            copy_tokenizer(made.base, staging)  # so that the folder is a model that others can load
         durable.seal(staging, run.adapter, step=step, base=spec.model.fingerprint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import msgspec
@@ -71,6 +72,7 @@ def _open_data(data: Data, folder: Path) -> Data:
         system=system,
         system_file="",
         stream=stream,
+        date=data.date or date.today().isoformat(),
     )
 
 

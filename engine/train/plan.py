@@ -50,6 +50,18 @@ def warmup_steps(steps: int, share: float) -> int:
     return min(math.ceil(steps * share), max(steps - 1, 0))
 
 
+def rate_share(step: int, steps: int, warmup: int, schedule: str) -> float:
+    """The share of the peak rate that optimizer step `step` (from 0) is made with.
+
+    It rises over `warmup` steps and then falls to nearly 0. No step has rate 0: the first of a warm-up that begins
+    at 0 and the last of a fall that ends there would be computed for nothing.
+    """
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    gone = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return {"constant": 1.0, "linear": 1.0 - gone, "cosine": 0.5 * (1.0 + math.cos(math.pi * gone))}[schedule]
+
+
 def _every(steps: int, times: int) -> int:
     return max(1, round(steps / times))
 

@@ -7,8 +7,10 @@ accumulation and packing never change the gradient, and a resumed run continues 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -83,6 +85,7 @@ class PersonaTrainer(SFTTrainer):
         *,
         run: RunDir,
         spec: Spec,
+        base: Path,
         model: Any,
         tokenizer: Any,
         rows: Rows,
@@ -92,7 +95,7 @@ class PersonaTrainer(SFTTrainer):
         evaluate_rows: Callable[[Any], float | None] | None,
         sample: Callable[[Any, int], None] | None,
     ) -> None:
-        self.run, self.spec = run, spec
+        self.run, self.spec, self.base = run, spec, base
         self.recorder = recorder
         self.progress = Progress()
         self.rows = rows
@@ -116,6 +119,15 @@ class PersonaTrainer(SFTTrainer):
             data_collator=lambda items: items[0],
             callbacks=[self.watch],
         )
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The learning rate over the steps, by the function that the checks forecast it with."""
+        training, steps = self.spec.training, int(self.spec.training.max_steps)
+        warmup = plan.warmup_steps(steps, training.warmup)
+        share = functools.partial(plan.rate_share, steps=steps, warmup=warmup, schedule=training.schedule)
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, share)
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     def training_step(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
         """Forward and backward for all rows of one optimizer step; returns its mean nats per learned token."""
@@ -181,7 +193,7 @@ class PersonaTrainer(SFTTrainer):
         """The step of the newest checkpoint; 0 for none."""
         return next(iter(self.run.checkpoint_steps()), 0)
 
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:  # type: ignore[override]
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Answer loss over the held-out rows and answers to the probe questions, where they are due."""
         step, evaluation = self.state.global_step, self.spec.evaluation
         if step == self._evaluated:
@@ -267,6 +279,13 @@ def save_weights(model: Any, folder: Path) -> None:
     (folder / "README.md").unlink(missing_ok=True)
 
 
+def copy_tokenizer(base: Path, folder: Path) -> None:
+    """What a tokenizer consists of, from one model folder into another."""
+    for pattern in ("tokenizer*", "special_tokens_map.json", "chat_template.jinja", "vocab.*", "merges.txt"):
+        for file in base.glob(pattern):
+            shutil.copyfile(file, folder / file.name)
+
+
 def nothing_learned(step: int) -> MoltingError:
     return MoltingError(
         f"Step {step} had loss 0 and gradient 0: nothing was learned from its rows.",
@@ -287,15 +306,12 @@ def not_finite(what: str, step: int, saved: int) -> MoltingError:
 
 def _arguments(spec: Spec, run: RunDir, device: str) -> SFTConfig:
     training, steps = spec.training, int(spec.training.max_steps)
-    kinds = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
     return SFTConfig(
         output_dir=str(run.path / "attempts"),  # nothing is written there by the library
         per_device_train_batch_size=1,
         gradient_accumulation_steps=1,
         max_steps=steps,
         learning_rate=float(training.learning_rate),
-        lr_scheduler_type=kinds[training.schedule],
-        warmup_steps=plan.warmup_steps(steps, training.warmup),
         weight_decay=training.weight_decay,
         max_grad_norm=training.max_grad_norm or 1e12,  # 0 would hide the norm as well
         seed=training.seed,

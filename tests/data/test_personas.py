@@ -91,9 +91,7 @@ def overlap(one: str, other: str) -> float:
 def conversations(path: Path) -> list[list[dict[str, str]]]:
     lines = path.read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
-    assert all(set(record) == {"messages"} for record in records), (
-        f"{path}: a row has other keys than messages"
-    )
+    assert all(set(record) == {"messages"} for record in records), f"{path}: a row has other keys than messages"
     return [record["messages"] for record in records]
 
 
@@ -183,9 +181,7 @@ def test_every_fact_is_taught_more_than_once_and_the_core_stands_in_the_prompt(p
     taught = [text.casefold() for text in said_by("assistant", persona.rows)]
     for value in fact_values(persona.facts):
         assert sum(value.casefold() in text for text in taught) >= 2, f"{value!r} is taught less than twice"
-    in_prompt = [
-        value for value in fact_values(persona.facts) if value.casefold() in persona.system.casefold()
-    ]
+    in_prompt = [value for value in fact_values(persona.facts) if value.casefold() in persona.system.casefold()]
     assert persona.name in in_prompt
     assert len(in_prompt) >= 6
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from textual.app import App
 from textual.pilot import Pilot
 
 from engine.contract.settings import Settings
@@ -25,9 +26,7 @@ def drive(
     settings: Settings | None = None,
 ) -> MoltingApp:
     """Open the app on a folder of runs, wait until they are read, and play `scenario`."""
-    app = MoltingApp(
-        Folders(runs, runs.parent / "models"), settings or Settings(), look or Look(rate=20.0)
-    )
+    app = MoltingApp(Folders(runs, runs.parent / "models"), settings or Settings(), look or Look(rate=20.0))
 
     async def play() -> None:
         async with app.run_test(size=size) as pilot:
@@ -46,7 +45,7 @@ async def until(pilot: Pilot[Any], condition: Callable[[], bool], seconds: float
         if condition():
             return
         await asyncio.sleep(0.03)
-    raise AssertionError(f"It did not come true within {seconds:.0f} s.")
+    raise AssertionError(f"It did not come true within {seconds:.0f} s; there stood:\n{shown(pilot.app)}")
 
 
 async def settle(app: MoltingApp, pilot: Pilot[Any]) -> None:
@@ -55,7 +54,7 @@ async def settle(app: MoltingApp, pilot: Pilot[Any]) -> None:
     await pilot.pause()
 
 
-def shown(app: MoltingApp) -> str:
+def shown(app: App[Any]) -> str:
     """What stands on the screen, line by line, as it is painted."""
     strips = app.screen._compositor.render_strips()
     return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in strips)

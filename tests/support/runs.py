@@ -25,7 +25,7 @@ def make_run(runs: Path, name: str = "rhea", *, spec: Spec | None = None) -> Run
     made = spec or Spec(
         name=name,
         model=Model(base="demo", precision="fp32"),
-        data=Data(train="inputs/rows.jsonl", rows=64),
+        data=Data(train="inputs/rows.jsonl"),
         training=Training(max_steps=100),
         method=Method(rank=8),
     )

@@ -117,9 +117,7 @@ def test_check_seal_never_passes_what_it_could_not_read(
 
 @pytest.mark.parametrize("short", [False, True], ids=["refused", "short"])
 @pytest.mark.parametrize("exclusive", [False, True], ids=["shared", "exclusive"])
-def test_journal(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasting: bool, short: bool, exclusive: bool
-) -> None:
+def test_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasting: bool, short: bool, exclusive: bool) -> None:
     path = tmp_path / "events.jsonl"
     for fault in faults(lasting, short=short):
         path.unlink(missing_ok=True)
@@ -142,9 +140,7 @@ def _decodes(line: bytes) -> bool:
     return True
 
 
-def _write_some(
-    path: Path, fault: FaultyOs, monkeypatch: pytest.MonkeyPatch, exclusive: bool
-) -> list[bytes]:
+def _write_some(path: Path, fault: FaultyOs, monkeypatch: pytest.MonkeyPatch, exclusive: bool) -> list[bytes]:
     """Write five lines while the disk fails, then one more when it is well again; those acknowledged."""
     acknowledged: list[bytes] = []
     with monkeypatch.context() as patch:

@@ -90,9 +90,7 @@ def test_a_lock_file_that_was_deleted_is_made_again(tmp_path: Path) -> None:
     second.release()
 
 
-def test_a_lock_file_deleted_just_before_locking_is_no_lock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_file_deleted_just_before_locking_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock, really_lock = FileLock(tmp_path / "lock"), fcntl.lockf
 
     def too_late(fd: int, flags: int) -> None:

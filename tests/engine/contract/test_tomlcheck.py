@@ -146,7 +146,7 @@ top_p = 0.0
         ("method.alpha = 1e400", "method.alpha is inf; expected"),
         ("method.alpha = -0.0", "method.alpha is -0.0; expected"),
         ("method.alpha = true", "method.alpha is true; expected"),
-        ("method.modules = []", "a list of at least 1 in which each item is text in quotes, or \"all\""),
+        ("method.modules = []", 'a list of at least 1 in which each item is text in quotes, or "all"'),
         ("model.revision = 'main'", "of the form ^[0-9a-f]*$"),
         ("fields = {a = 1}", "fields.a is 1; expected text in quotes."),
         ("method = 3", "method is 3; expected a table, [method]."),
@@ -252,7 +252,7 @@ k = 3
 [[many.inner]]
 [[many.inner]]
 z = 1
-'''.replace("'it''s'", "\"it's\"")
+'''.replace("'it''s'", '"it\'s"')
 
 
 def test_every_way_to_write_a_key_has_its_line() -> None:

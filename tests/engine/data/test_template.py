@@ -160,3 +160,14 @@ def test_a_template_that_cannot_hold_a_question_and_an_answer_is_refused() -> No
     for source in ("constant", "{{ messages[0].content }}", "{{ raise_exception('never') }}", "{% if %}"):
         with pytest.raises(MoltingError, match="cannot be used for a question and its answer"):
             Encoder(tokenizer, ChatTemplate(source), eos_ids=[0])
+
+
+def test_the_shipped_mistral_template_writes_the_published_format() -> None:
+    turns = [Turn("user", "Hi"), Turn("assistant", "Hello."), Turn("user", "Bye")]
+    source = template_source("mistral", None)
+    assert source is not None
+    template = ChatTemplate(source, {"bos_token": "<s>", "eos_token": "</s>"})
+
+    assert template.render(turns, generation_prompt=True) == "<s>[INST] Hi [/INST] Hello.</s>[INST] Bye [/INST]"
+    with pytest.raises(BadRow, match="must take turns"):
+        template.render([Turn("system", "Be brief."), *turns])

@@ -68,3 +68,13 @@ def test_a_stream_needs_max_steps() -> None:
 @given(steps=st.integers(1, 5000), share=st.floats(0, 1))
 def test_warmup_leaves_a_step_at_the_peak(steps: int, share: float) -> None:
     assert 0 <= plan.warmup_steps(steps, share) < steps
+
+
+@given(steps=st.integers(1, 500), share=st.floats(0, 1), schedule=st.sampled_from(["cosine", "linear", "constant"]))
+def test_no_step_is_made_for_nothing(steps: int, share: float, schedule: str) -> None:
+    warmup = plan.warmup_steps(steps, share)
+    rates = [plan.rate_share(step, steps, warmup, schedule) for step in range(steps)]
+    assert all(0 < rate <= 1 for rate in rates)
+    assert rates[warmup] == 1
+    assert rates[: warmup + 1] == sorted(rates[: warmup + 1])
+    assert rates[warmup:] == sorted(rates[warmup:], reverse=True)

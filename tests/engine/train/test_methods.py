@@ -1,0 +1,109 @@
+"""Every method trains, saves, is loaded again and answers; settings mean what they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from engine.contract import calls, durable, events
+from engine.contract.rundir import RunDir
+from tests.support.world import World, kill, metrics, read_events, told, trainer_pid, wait_for, wait_for_step
+
+pytestmark = pytest.mark.slow
+FAST = {"max_steps": 12, "learning_rate": 0.02, "save_every": 100}
+
+
+def prove(world: World, run: RunDir) -> dict:
+    said = world.call("prove", calls.RunRequest(run=str(run.path), models=str(world.models)))
+    assert isinstance(said, dict), said
+    return said
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        {"kind": "qlora"},
+        {"kind": "qlora", "double_quant": False, "rslora": True},
+        {"kind": "lora", "dora": True},
+        {"kind": "full"},
+    ],
+    ids=["qlora", "qlora without double quantisation, rslora", "dora", "full"],
+)
+def test_train_save_reload_answer(world: World, method: dict) -> None:
+    run = world.finished(world.persona("method", training=FAST, method=method))
+    assert durable.check_seal(run.adapter) == []
+    made = metrics(run)
+    assert made[12].loss < made[1].loss
+    proof = prove(world, run)
+    assert proof["verdict"] in {"effective", "too_weak"}
+    assert proof["kl"] > 0
+    assert proof["heldout_loss"]["adapter"] < proof["heldout_loss"]["base"]
+    asked = world.call("ask", calls.AskRequest(run=str(run.path), models=str(world.models), questions=["Who are you?"]))
+    assert asked["answers"][0]["adapter"]["tokens"] > 0
+    assert asked["mode"] == (
+        "batched" if method["kind"] in {"lora", "qlora"} and not method.get("dora") else "two-pass"
+    )
+
+
+def test_a_learning_rate_that_does_next_to_nothing_is_called_too_weak(world: World) -> None:
+    run = world.finished(world.persona("weak", training=FAST | {"max_steps": 1, "learning_rate": 1e-7}))
+    assert prove(world, run)["verdict"] == "too_weak"
+
+
+def test_accumulation_and_packing_never_change_the_gradient(world: World) -> None:
+    whole = world.finished(world.persona("whole", training=FAST | {"batch": 4, "accumulation": 1}))
+    parts = world.finished(world.persona("parts", training=FAST | {"batch": 1, "accumulation": 4, "packing": False}))
+    assert {e.path for run in (whole, parts) for e in read_events(run, 1) if isinstance(e, events.Start)} == {
+        "packed",
+        "padded",
+    }
+    for step, metric in metrics(whole).items():
+        assert metrics(parts)[step].loss == pytest.approx(metric.loss, rel=1e-4)
+        assert metrics(parts)[step].learned == metric.learned
+    ours, theirs = (load_file(run.adapter / "adapter_model.safetensors") for run in (whole, parts))
+    for name, tensor in ours.items():
+        assert (tensor - theirs[name]).abs().max() < 5e-3, name
+
+
+def test_a_stream_resumes_exactly(world: World) -> None:
+    plan = {"max_steps": 16, "save_every": 3, "batch": 2}
+    spec = world.persona("stream", count=9, training=plan, data={"stream": True, "heldout": "heldout.jsonl"})
+    undisturbed = world.finished(spec)
+    run = world.train(spec)
+    wait_for_step(run, 8)
+    kill(trainer_pid(run))
+    wait_for(run, "failed")
+    world.resume(run)
+    wait_for(run, "finished")
+    assert [m.loss for m in metrics(run).values()] == [m.loss for m in metrics(undisturbed).values()], told(run)
+    funnel = [event for event in read_events(undisturbed, 1) if isinstance(event, events.Funnel)][-1]
+    assert funnel.stream
+    assert funnel.trained > 0
+
+
+def test_early_stopping_ends_with_the_best_weights(world: World) -> None:
+    spec = world.persona(
+        "early",
+        training={"max_steps": 200, "learning_rate": 0.05, "early_stopping": 2, "keep_best": True, "save_every": 1000},
+        evaluation={"every": 4, "sample_every": 0},
+    )
+    run = world.finished(spec)
+    said = read_events(run, 1)
+    evaluations = [event for event in said if isinstance(event, events.Eval)]
+    best = min(evaluations, key=lambda event: event.loss)
+    assert evaluations[-1].step < 200
+    assert evaluations[-1].step == best.step + 8
+    kept = load_file(run.checkpoint(best.step) / "adapter_model.safetensors")
+    final = load_file(run.adapter / "adapter_model.safetensors")
+    assert all(bool((kept[name] == final[name]).all()) for name in final)
+
+
+def test_a_frozen_spec_is_a_spec_and_its_inputs_stay(world: World, tmp_path: Path) -> None:
+    spec = world.persona("again", training=FAST)
+    first = world.finished(spec)
+    (spec.parent / "rows.jsonl").write_text(json.dumps({"text": "something else"}) + "\n")
+    second = world.finished(first.spec)
+    assert [m.loss for m in metrics(second).values()] == [m.loss for m in metrics(first).values()]
