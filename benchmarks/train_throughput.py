@@ -33,6 +33,7 @@ def main() -> None:
     if asked.only:
         print(json.dumps({"ours": ours, "trl": trl}[asked.only](asked.steps)))
         return
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # for both: spinning threads measure the neighbours instead
     found: dict[str, list[dict[str, float]]] = {"ours": [], "trl": []}
     for _ in range(asked.pairs):
         for which in found:

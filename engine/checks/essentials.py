@@ -13,6 +13,7 @@ from engine.contract.events import Funnel
 from engine.contract.spec import Spec
 from engine.train.batch import Row
 
+MANY_ROWS = 30
 FEW_STEPS = 60  # below this, personas in the files this was learned from had not taken
 SHARE_OF_TRUNCATED = 0.02
 LONG_WARMUP = 0.3
@@ -33,6 +34,8 @@ class Case:
     probes: Sequence[str]
     stop_ids: frozenset[int]  # what generation stops at
     injected_system: str  # what the template says when no system prompt is given
+    only_questions: bool  # plain texts that ask and never answer
+    placeholders: int  # rows that are still examples
     weights: int
     memory_free: int
     disk_free: int
@@ -92,16 +95,46 @@ def rows_cut(case: Case) -> Iterator[Finding]:
 
 
 def too_few_steps(case: Case) -> Iterator[Finding]:
-    plan, training = case.plan, case.spec.training
+    plan = case.plan
     if case.rows and plan.steps < FEW_STEPS:
-        epochs = -(-2 * FEW_STEPS * plan.rows_per_step // max(1, plan.rows))
         yield Finding(
             id="few-steps",
             severity="warning",
             message=f"The whole run makes only {plan.steps} optimizer steps.",
             evidence=f"{plan.rows} rows / {plan.rows_per_step} rows a step, each row seen {plan.seen:.1f} times",
             why="A persona seldom takes in so few steps: the weights hardly move.",
-            remedy=f"Set training.accumulation = 1 (now {training.accumulation}) or training.epochs = {epochs}.",
+            remedy=_more_steps(case),
+        )
+
+
+def _more_steps(case: Case) -> str:
+    training = case.spec.training
+    if training.accumulation > 1:
+        return f"Set training.accumulation = 1 (now {training.accumulation}): as many rows, more steps."
+    if len(case.rows) < MANY_ROWS:
+        return "Write more rows; repeating a few more often only teaches them by heart."
+    return f"Set training.epochs = {-(-2 * FEW_STEPS * case.plan.rows_per_step // len(case.rows))}."
+
+
+def answers_missing(case: Case) -> Iterator[Finding]:
+    if case.only_questions:
+        yield Finding(
+            id="only-questions",
+            severity="warning",
+            message="The rows are questions without answers.",
+            evidence=f"{len(case.rows)} plain texts, nearly all of which end in a question mark",
+            why="Plain text is learned as it stands: the model would learn to ask, and nothing about who it is.",
+            remedy='Give each question its answer: {"prompt": "Who are you?", "completion": "…"}.',
+        )
+
+
+def rows_left_to_write(case: Case) -> Iterator[Finding]:
+    if case.placeholders:
+        yield Finding(
+            id="placeholder-rows",
+            severity="warning",
+            message=f"{case.placeholders} rows are still the examples of `molting init`.",
+            remedy="Write your own rows in their place.",
         )
 
 
@@ -160,12 +193,12 @@ def no_heldout(case: Case) -> Iterator[Finding]:
             id="no-heldout",
             severity="note",
             message="No rows are held out, so over-fitting cannot be seen.",
-            remedy="Set data.heldout_fraction = 0.1, or give a data.heldout file.",
+            remedy="Give a data.heldout file; a share is only taken from 10 rows on.",
         )
 
 
 def template_speaks_first(case: Case) -> Iterator[Finding]:
-    if case.injected_system and not case.spec.data.system:
+    if case.injected_system and not case.spec.data.system and case.questions:
         yield Finding(
             id="template-identity",
             severity="warning",
@@ -200,6 +233,8 @@ def disk_suffices(case: Case) -> Iterator[Finding]:
 CHECKS: tuple[Check, ...] = (
     nothing_to_train_on,
     end_is_learned,
+    answers_missing,
+    rows_left_to_write,
     memory_suffices,
     disk_suffices,
     rows_dropped,

@@ -13,9 +13,10 @@ from engine.contract import calls, durable, events
 from engine.contract.spec import Spec, steps_per_epoch
 from engine.data.conversation import BadRow
 from engine.data.convert import Mapping, to_conversation
+from engine.data.detect import looks_like_questions
 from engine.data.encode import EncodedRow, Encoder
 from engine.data.of_spec import encoder_for, options
-from engine.data.prepare import prepare
+from engine.data.prepare import SAMPLES, prepare
 from engine.data.read import open_records
 from engine.data.stream import RowStream
 from engine.models import fetch
@@ -38,12 +39,13 @@ class Checked:
     findings: list[calls.Finding]
     plan: calls.Plan | None
     resolved: Spec
+    mapping: str = ""
 
 
 def preflight(request: calls.PreflightRequest, tell: object) -> calls.Preflight:
     """The verb: findings and plan of a spec file, without starting anything."""
     checked = check(freeze.open_spec(Path(request.spec)), Path(request.models))
-    return calls.Preflight(findings=checked.findings, plan=checked.plan)
+    return calls.Preflight(findings=checked.findings, plan=checked.plan, mapping=checked.mapping)
 
 
 def check(opened: freeze.Opened, models: Path) -> Checked:
@@ -72,11 +74,13 @@ def check(opened: freeze.Opened, models: Path) -> Checked:
         probes=freeze.probes(spec),
         stop_ids=frozenset(encoder.stop_ids),
         injected_system=encoder.shape.default_system if encoder.shape else "",
+        only_questions=_only_questions(Path(spec.data.train), mapping),
+        placeholders=_placeholders(Path(spec.data.train)),
         weights=_weights(folder, spec),
         memory_free=gpu.free if gpu else psutil.virtual_memory().available,
         disk_free=durable.free_bytes(models if models.exists() else opened.file.parent),
     )
-    return Checked(findings(case), case.plan, spec)
+    return Checked(findings(case), case.plan, spec, mapping.describe())
 
 
 def _not_here(location: str) -> calls.Finding:
@@ -107,6 +111,15 @@ def _questions(path: Path, mapping: Mapping) -> list[str]:
             continue
         asked += [turn.content for turn in turns if turn.role == "user"]
     return asked
+
+
+def _only_questions(path: Path, mapping: Mapping) -> bool:
+    return looks_like_questions([record.value for record in islice(open_records(path), SAMPLES)], mapping)
+
+
+def _placeholders(path: Path) -> int:
+    """Rows that `molting init` wrote and nobody replaced."""
+    return sum("Replace this row" in str(record.value) for record in islice(open_records(path), SAMPLES))
 
 
 def _plan(spec: Spec, rows: list[EncodedRow], heldout: int) -> calls.Plan:

@@ -101,6 +101,7 @@ class PreflightRequest(msgspec.Struct, kw_only=True):
 class Preflight(msgspec.Struct, kw_only=True):
     findings: list[Finding]
     plan: Plan | None = None
+    mapping: str = ""  # how the rows are read, in words
 
 
 class DemoModelRequest(msgspec.Struct, kw_only=True):

@@ -10,7 +10,7 @@ import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Union
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 
@@ -91,11 +91,26 @@ def summarise(run: RunDir) -> Summary:
 def load_spec(run: RunDir) -> Spec:
     """The frozen spec of `run`, the paths of its inputs made absolute. MoltingError when it cannot be read."""
     try:
-        return _located(run, msgspec.toml.decode(read_small(run.spec), type=Spec))
+        known = _known(msgspec.toml.decode(read_small(run.spec)), Spec)
+        return _located(run, msgspec.convert(known, Spec))
     except OSError as error:
         raise MoltingError(f"{run.spec} cannot be read: {error.strerror}.") from None
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise MoltingError(f"{run.spec} is damaged: {error}.") from None
+
+
+def _known(table: Any, struct: type[msgspec.Struct]) -> Any:
+    """`table` without the keys that `struct` does not have: a run outlives the version that froze it."""
+    if not isinstance(table, dict):
+        return table
+    fields = {field.name: field.type for field in msgspec.structs.fields(struct)}
+    kept = {key: value for key, value in table.items() if key in fields}
+    return {key: _known(value, inner) if (inner := _section(fields[key])) else value for key, value in kept.items()}
+
+
+def _section(kind: Any) -> type[msgspec.Struct] | None:
+    kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return kind if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else None
 
 
 def _located(run: RunDir, spec: Spec) -> Spec:

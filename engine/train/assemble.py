@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import torch
 from transformers import PreTrainedTokenizerFast, set_seed
 
 from engine.contract import events, summary
@@ -42,6 +43,7 @@ def trainer(run: RunDir, recorder: Recorder, control: Control, *, token: str) ->
     recorder.phase("fetching")
     folder = _fetch(spec, models, token, recorder)
     recorder.phase("encoding")
+    freeze.require_same_rows(run, spec)
     encoder = encoder_for(spec, folder)
     rows = open_rows(spec, encoder)
     recorder.emit(rows.funnel())
@@ -177,6 +179,7 @@ def start_event(made: PersonaTrainer, step: int) -> events.Start:
             "rows": made.rows.count,
             "rows_per_step": spec.rows_per_step,
             "learning_rate": float(training.learning_rate),
+            "threads": torch.get_num_threads(),
             "warmup_steps": plan.warmup_steps(int(training.max_steps), training.warmup),
         },
         versions={name: version(name) for name in VERSIONS},

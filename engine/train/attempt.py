@@ -90,6 +90,9 @@ def _train(run: RunDir, recorder: Recorder, control: Control, *, token: str) -> 
     """Everything from the spec to the sealed adapter."""
     recorder.phase("importing")
     # Imported only now, as its own phase: these take seconds.
+    from engine.models.quiet import quiet_libraries
+
+    quiet_libraries()
     from . import assemble, checkpoint
 
     made = assemble.trainer(run, recorder, control, token=token)

@@ -86,7 +86,7 @@ def of_exit(status: int, *, said: Death | None, starved: bool) -> Death:
 
 
 def of_silence(seconds: float) -> Death:
-    message = f"The trainer got nowhere for {seconds / 60:.0f} minutes and was ended."
+    message = f"The trainer got nowhere for {seconds:.0f} seconds and was ended."
     return Death(reason="hang", evidence=_evidence("hang", message))
 
 

@@ -18,6 +18,7 @@ from engine.contract.spec import Data, Evaluation, Model, Spec
 
 COPY_LIMIT = 64 << 20  # bytes; larger files stay where they are and are read as a stream
 _CHUNK = 1 << 20
+_SAMPLES, _SAMPLE = 64, 64 << 10
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def write(run: RunDir, spec: Spec) -> None:
         spec.data,
         train=_copy(run, train, "rows"),
         heldout=_copy(run, Path(spec.data.heldout), "heldout") if spec.data.heldout else "",
-        sha256=sha256(train),
+        sha256=identity(train),
     )
     evaluation = spec.evaluation
     if evaluation.probes:
@@ -128,13 +129,35 @@ def _copy(run: RunDir, source: Path, name: str) -> str:
     return str(target.relative_to(run.path))
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    digest = hashlib.sha256()
+def identity(path: Path) -> str:
+    """What a file's content is known by: its sha256; for files that stay outside the run, of its size and samples.
+
+    The first step of a run over a huge file must not wait until all of it was read.
+    """
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode() if size > COPY_LIMIT else b"")
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        if size <= COPY_LIMIT:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+            return digest.hexdigest()
+        for i in range(_SAMPLES):
+            file.seek((size - _SAMPLE) * i // (_SAMPLES - 1))
+            digest.update(file.read(_SAMPLE))
+    return f"sampled-{digest.hexdigest()}"
+
+
+def require_same_rows(run: RunDir, spec: Spec) -> None:
+    """Raise MoltingError (bad_data) when a training file outside the run is not what it was at the start."""
+    train = Path(spec.data.train)
+    if train.is_relative_to(run.path) or not spec.data.sha256:
+        return
+    if not train.is_file() or identity(train) != spec.data.sha256:
+        raise MoltingError(
+            f"{train} is not the file that this run was made for: it was moved or changed.",
+            remedy="Put it back as it was, or start a new run.",
+            reason="bad_data",
+        )
 
 
 def dump(spec: Spec) -> str:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from engine.checks import preflight
@@ -21,7 +22,7 @@ TAKES_OVER = 20.0  # seconds that a new supervisor may need to say that it owns 
 LETS_GO = 15.0  # seconds that a trainer without supervisor may need to seal its checkpoint
 
 
-def create(request: calls.CreateRequest, tell: object) -> calls.Started:
+def create(request: calls.CreateRequest, tell: Callable[[calls.Line], None]) -> calls.Started:
     """Check a spec, freeze it into a new run, start its supervisor. MoltingError (code 1) for a spec with errors."""
     opened = freeze.open_spec(Path(request.spec))
     checked = preflight.check(opened, Path(request.models))
@@ -30,6 +31,11 @@ def create(request: calls.CreateRequest, tell: object) -> calls.Started:
         raise MoltingError(
             " ".join(finding.message for finding in errors), remedy=errors[0].remedy, reason="bad_data", code=1
         )
+    for finding in checked.findings:
+        tell(calls.Note(text=f"{finding.severity}: {finding.message} {finding.remedy}".strip()))
+    survives, sentence = processes.survives_logout()
+    if not survives:
+        tell(calls.Note(text=f"warning: {sentence}"))
     run = rundir.create(Path(request.runs), opened.spec.name, lambda new: freeze.write(new, checked.resolved))
     if not request.start:
         return calls.Started(run=run.id, path=str(run.path), state="queued")

@@ -1,0 +1,106 @@
+"""`molting …`: the command line. Parses and hands over; the work is in `commands` and in the engine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from typer.core import TyperGroup
+
+from . import terminal
+from .commands import ask, attach, demo, doctor, init, prove, resume, runs, stop, train, vram
+from .commands.context import Places
+
+HELP = """Molting fine-tunes a small chat model into a persona and shows, with evidence, that it took.
+
+  molting demo                see all of it once: model, training, answers, proof
+  molting init NAME           a folder to fill: rows, system prompt, probe questions, spec
+  molting doctor SPEC         what would go wrong, and the plan
+  molting train SPEC          start a run; it goes on without this terminal
+  molting runs                all runs
+  molting attach RUN          follow one
+  molting stop | resume RUN   save and stop; continue
+  molting ask RUN QUESTION…   base and adapter side by side
+  molting prove RUN           does the adapter change the model?
+  molting vram                what holds the memory of the GPUs and of the host
+
+RUN is an id, the beginning of one, or a name. `molting COMMAND --help` tells more."""
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+class _Commands(TyperGroup):
+    """Ends quietly on Ctrl+C and when whoever reads our output goes away."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise SystemExit(INTERRUPTED) from None
+        except BrokenPipeError:
+            # Python flushes stdout once more at exit; give it somewhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(BROKEN_PIPE) from None
+
+
+app = typer.Typer(
+    cls=_Commands,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version as installed_version  # costs 15 ms, and few ask for it
+
+        print(f"molting {installed_version('molting')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def molting(
+    ctx: typer.Context,
+    runs: Annotated[
+        Optional[Path],
+        typer.Option("--runs", metavar="DIR", help="Folder of the runs; MOLTING_RUNS does the same."),
+    ] = None,
+    no_mouse: Annotated[bool, typer.Option("--no-mouse", help="The app leaves the mouse to the terminal.")] = False,
+    ascii: Annotated[bool, typer.Option("--ascii", help="The app paints in plain ASCII.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Fine-tune a small chat model into a persona, watch it, and prove that it took."""
+    if ctx.invoked_subcommand is None and sys.stdin.isatty() and terminal.out().tty:
+        from .commands.open_app import open_app  # Textual is for the app alone: commands start without it
+
+        raise typer.Exit(open_app(runs, mouse=not no_mouse, ascii=ascii))
+    if ctx.invoked_subcommand is None:
+        terminal.err().line(HELP)
+        raise typer.Exit(2)
+    ctx.obj = Places(runs)
+
+
+_COMMANDS: list[Callable[..., None]] = [
+    demo.demo,
+    init.init,
+    doctor.doctor,
+    train.train,
+    runs.runs,
+    attach.attach,
+    stop.stop,
+    resume.resume,
+    ask.ask,
+    prove.prove,
+    vram.vram,
+]
+for _command in _COMMANDS:
+    app.command()(_command)

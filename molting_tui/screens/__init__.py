@@ -1,0 +1,1 @@
+"""One screen a file; they put state, services and widgets together."""

@@ -1,0 +1,48 @@
+"""The keys that work here, from the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.cells import cell_len
+from textual.app import ComposeResult
+from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
+from textual.widgets import Label, Static
+
+from ..actions import SCOPES, Action, in_scope, shown_keys
+from .dialog import Dialog
+
+_LEAST = 14  # cells of the column of keys
+
+
+class Help(Dialog[None]):
+    """Lists the actions of some scopes with the user's own keys."""
+
+    def __init__(self, scopes: tuple[str, ...], registry: Iterable[Action]) -> None:
+        super().__init__()
+        self._scopes, self._registry = scopes, tuple(registry)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(classes="box help"):
+            yield Label(Content("Keys that work here"), classes="title")
+            with VerticalScroll():
+                yield Static(self._page())
+            yield Static(Content("arrows scroll, esc closes; [keys] in config.toml changes them"), classes="hint")
+
+    def on_mount(self) -> None:
+        self.query_one(VerticalScroll).focus()
+
+    def _page(self) -> Content:
+        lines: list[Content] = []
+        for scope in self._scopes:
+            actions = [action for action in in_scope([scope], self._registry) if action.keys]
+            if actions:
+                lines += [Content(), Content.assemble((SCOPES[scope], "bold"))]
+                lines += map(_line, actions)
+        return Content("\n").join(lines[1:])
+
+
+def _line(action: Action) -> Content:
+    keys = shown_keys(action.keys)
+    return Content.assemble((keys, "bold $primary"), " " * max(1, _LEAST - cell_len(keys)), action.description)

@@ -1,0 +1,128 @@
+"""What can be done to runs, on every screen that shows some: stop, save, resume, a copy of the spec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from textual import work
+
+from engine.contract import calls
+from engine.contract.errors import MoltingError
+from engine.contract.rundir import RunDir
+from engine.contract.summary import Summary
+
+from .. import text
+from ..services import control
+from ..services.task import Task
+from .dialog import Confirm
+from .job import Job
+from .page import Page
+
+if TYPE_CHECKING:
+    from ..services.control import Command
+
+T = TypeVar("T")
+
+
+class RunActions(Page):
+    """Asks `targets` what to act on. Long work shows its progress and can be cancelled."""
+
+    def targets(self) -> list[Summary]:
+        """The runs that a key acts on now."""
+        return []
+
+    def started(self, run_id: str) -> None:
+        """A run was started from here; it will be listed in a moment."""
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Footer and palette offer only what is possible with the runs at hand."""
+        if action in {"stop", "stop_now"}:
+            return any(_stoppable(run) for run in self.targets())
+        if action == "save_now":
+            return any(run.state == "training" for run in self.targets())
+        if action == "resume":
+            return any(_resumable(run) for run in self.targets())
+        if action == "edit":
+            return len(self.targets()) == 1
+        return super().check_action(action, parameters)
+
+    @work(exit_on_error=False)
+    async def action_stop(self) -> None:
+        runs = [run for run in self.targets() if _stoppable(run)]
+        said = "The step is finished and saved first; r continues it later."
+        if all(run.state == "queued" for run in runs):
+            said = "It waits for the device and has not begun; r queues it again."
+        if not runs:
+            return
+        if await self.app.push_screen_wait(Confirm(f"Stop {self._names(runs)}?", said, "Stop", "Let it run")):
+            self._ask(runs, "stop")
+
+    @work(exit_on_error=False)
+    async def action_stop_now(self) -> None:
+        runs = [run for run in self.targets() if _stoppable(run)]
+        if not runs:
+            return
+        said = f"It ends at once, without saving. {_lost(runs)}"
+        if await self.app.push_screen_wait(Confirm(f"End {self._names(runs)} now?", said, "End now", "Let it run")):
+            self._ask(runs, "stop-now")
+
+    def action_save_now(self) -> None:
+        self._ask([run for run in self.targets() if run.state == "training"], "save-now")
+
+    def _ask(self, runs: list[Summary], command: Command) -> None:
+        words = {"stop": "asked to save and stop", "stop-now": "asked to end now", "save-now": "asked to save"}
+        try:
+            for run in runs:
+                control.ask(RunDir(Path(run.path)), command)
+        except MoltingError as error:
+            self.molting.fail(error)
+            return
+        if runs:
+            self.molting.tell(f"{self._names(runs)}: {words[command]}.")
+
+    @work(exit_on_error=False)
+    async def action_resume(self) -> None:
+        runs = [run for run in self.targets() if _resumable(run)]
+        models = str(self.molting.places.models)
+
+        def resume(task: Task) -> list[str]:
+            requests = [calls.RunRequest(run=run.path, models=models) for run in runs]
+            return [task.call("resume", request, calls.Started).run for request in requests]
+
+        if runs and await self.wait_for(f"Resuming {self._names(runs)}", resume) is not None:
+            self.molting.tell(f"{self._names(runs)}: queued again; it starts when its device is free.")
+
+    @work(exit_on_error=False)
+    async def action_edit(self) -> None:
+        from .new_run import NewRun
+
+        started = await self.app.push_screen_wait(NewRun.like(self.targets()[0]))
+        if started:
+            self.started(started)
+
+    async def wait_for(self, title: str, work: Callable[[Task], T]) -> T | None:
+        """Do `work` behind a dialog; its result, or None when it failed, which is then told, or was cancelled."""
+        result: T | MoltingError | None = await self.app.push_screen_wait(Job(title, work))
+        if isinstance(result, MoltingError):
+            self.molting.fail(result)
+            return None
+        return result
+
+    def _names(self, runs: list[Summary]) -> str:
+        return self.molting.runs.name(runs[0].id) if len(runs) == 1 else text.plural(len(runs), "run")
+
+
+def _stoppable(run: Summary) -> bool:
+    return run.live and run.owned is not False
+
+
+def _resumable(run: Summary) -> bool:
+    """Ended before its time, or waiting for a supervisor that is gone."""
+    return run.state in {"interrupted", "failed", "lost"} or (run.state == "queued" and run.owned is False)
+
+
+def _lost(runs: list[Summary]) -> str:
+    steps = sum(max(0, run.step - (run.checkpoint or 0)) for run in runs)
+    return f"{text.plural(steps, 'step')} since the last checkpoint {'is' if steps == 1 else 'are'} lost."

@@ -1,0 +1,137 @@
+"""Watches a folder of runs: what is new, changed or gone. Reads only; knows no widgets."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from engine.contract import rundir, summary
+from engine.contract.errors import MoltingError
+from engine.contract.rundir import RunDir
+from engine.contract.summary import Summary
+
+_BATCH_SECONDS = 0.05  # a batch of summaries is given after this long, so that the table fills while it loads
+_LOOK_AGAIN = 2.0  # seconds after which a live run is read anew even if no file changed: its owner may be dead
+_ROUNDS = 8  # polls in which each ended run is looked at once
+
+Signature = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One round's news. `listed` are runs that exist, not read yet; `complete` when nothing is left to read."""
+
+    listed: list[str] = field(default_factory=list)
+    changed: list[Summary] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    complete: bool = False
+
+
+@dataclass
+class _Known:
+    run: RunDir
+    signature: Signature = ()
+    live: bool = False
+    read_at: float = 0.0
+
+
+class RunsWatch:
+    """Give it `poll` again and again; each time it reads only what changed. For one thread."""
+
+    def __init__(self, runs: Path) -> None:
+        self._runs = runs
+        self._known: dict[str, _Known] = {}
+        self._scanned: object = None
+        self._round = 0
+
+    def poll(self) -> Iterator[Seen]:
+        """News in batches, the last one complete. Nothing here raises for a damaged run or a missing folder."""
+        new, gone = self._scan()
+        if new or gone:
+            yield Seen(listed=new, gone=gone)
+        batch: list[Summary] = []
+        since = time.monotonic()
+        for known in self._due():
+            if (read := self._read(known)) is not None:
+                batch.append(read)
+            if batch and time.monotonic() - since > _BATCH_SECONDS:
+                yield Seen(changed=batch)
+                batch, since = [], time.monotonic()
+        yield Seen(changed=batch, complete=True)
+
+    def _scan(self) -> tuple[list[str], list[str]]:
+        """(ids that appeared, ids that went). The folder's own time tells whether a scan is needed."""
+        try:
+            status = self._runs.stat()
+            stamp = (status.st_ino, status.st_mtime_ns)
+        except OSError:
+            stamp = None
+        # A change within the clock's grain after the last scan would go unseen; so every few polls scan anyway.
+        self._round += 1
+        if stamp == self._scanned and self._round % _ROUNDS:
+            return [], []
+        self._scanned = stamp
+        try:
+            found = {run.id: run for run in rundir.listed(self._runs)}
+        except OSError:
+            found = {}
+        gone = [run_id for run_id in self._known if run_id not in found]
+        for run_id in gone:
+            del self._known[run_id]
+        new = [run_id for run_id in found if run_id not in self._known]
+        self._known |= {run_id: _Known(found[run_id]) for run_id in new}
+        return new, gone
+
+    def _due(self) -> list[_Known]:
+        """Runs never read, newest first; then all live ones, and a share of the ended."""
+        known = list(self._known.values())
+        unread = [each for each in known if not each.signature]
+        unread.sort(key=lambda each: _modified(each.run.path), reverse=True)
+        slot = self._round % _ROUNDS
+        again = [each for place, each in enumerate(known) if each.signature and (each.live or place % _ROUNDS == slot)]
+        return unread + again
+
+    def _read(self, known: _Known) -> Summary | None:
+        """A new summary where the run's files changed, else None."""
+        now = time.monotonic()
+        signature = _signature(known.run)
+        stale = known.live and now - known.read_at > _LOOK_AGAIN
+        if signature == known.signature and not stale:
+            return None
+        try:
+            seen = summary.summarise(known.run)
+        except (OSError, MoltingError) as error:
+            # It went while it was read; the next scan tells.
+            seen = Summary(
+                id=known.run.id, path=str(known.run.path), name=known.run.id, state="lost", problem=str(error)
+            )
+        known.signature, known.live, known.read_at = signature, seen.live, now
+        return seen
+
+
+def _signature(run: RunDir) -> Signature:
+    """Changes whenever the lifecycle or the newest attempt's events do; never empty."""
+    attempts = run.path / "attempts"
+    try:
+        newest = max((int(name) for name in os.listdir(attempts) if name.isdecimal()), default=0)  # noqa: PTH208
+    except OSError:
+        newest = 0
+    return tuple(_stamp(path) for path in (run.lifecycle, run.attempt(newest).events, run.checkpoints))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0)
+    return status.st_mtime_ns, status.st_size
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,1 @@
+"""What the screens show, worked out from events: pure, without Textual and without I/O."""

@@ -1,0 +1,48 @@
+"""What the last lines of a run's log tell, for the pane beside the table. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from engine.contract import events
+
+
+@dataclass
+class Glance:
+    """What the last lines tell. Losses are answer losses in nats; `rate` is tokens learned a second."""
+
+    losses: list[float | None] = field(default_factory=list)
+    first_step: int = 0
+    grad_norm: float | None = None
+    lr: float | None = None
+    rate: float | None = None
+    sample: events.Sample | None = None
+    warnings: list[events.Warn] = field(default_factory=list)
+    phase: events.Phase | None = None
+
+
+def of_lines(lines: Iterable[bytes]) -> Glance:
+    """What these lines of an event log tell, the last word counting; damage is passed over."""
+    seen = Glance()
+    for line in lines:
+        _take(seen, line)
+    return seen
+
+
+def _take(seen: Glance, line: bytes) -> None:
+    try:
+        event = events.decode(line)
+    except (ValueError, events.NewerVersion):
+        return
+    if isinstance(event, events.Metric):
+        seen.first_step = seen.first_step if seen.losses else event.step
+        seen.losses.append(event.loss)
+        seen.grad_norm, seen.lr = event.grad_norm, event.lr
+        seen.rate = event.learned / event.seconds if event.seconds > 0 else None
+    elif isinstance(event, events.Sample):
+        seen.sample = event
+    elif isinstance(event, events.Warn):
+        seen.warnings.append(event)
+    elif isinstance(event, events.Phase):
+        seen.phase = event

@@ -1,0 +1,161 @@
+"""All runs as the table shows them: order, filter, pins, selection. Pure: what is read and remembered is given."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.contract import lifecycle
+from engine.contract.safe import safe
+from engine.contract.summary import Summary
+
+from .view import View
+
+# What `sort` goes through: title -> value; None sorts last either way.
+SORTS: dict[str, Callable[[Summary], Any]] = {
+    "newest": lambda run: run.started,
+    "name": lambda run: None,  # by the shown name, which is not the run's
+    "state": lambda run: run.state,
+    "loss": lambda run: run.loss,
+    "eval": lambda run: run.eval_loss,
+    "score": lambda run: run.score,
+    "step": lambda run: run.step,
+}
+_LIVE_FIRST = ("training", "stopping", "starting", "queued")
+_DESCENDING = frozenset({"newest", "score", "step"})
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run that was live when last seen and is not any more."""
+
+    run: Summary
+    name: str
+
+
+@dataclass
+class RunList:
+    """What is known of the runs, and how the user wants to see them."""
+
+    view: View = field(default_factory=View)
+    known: dict[str, Summary | None] = field(default_factory=dict)  # None: exists, not read yet
+    query: str = ""
+    sort: str = "newest"
+    reverse: bool = False
+    archived: bool = False  # whether archived runs are shown too
+    selected: set[str] = field(default_factory=set)
+    complete: bool = False  # all runs have been read once
+    version: int = 0  # grows with every change, so that a repaint knows whether there is anything to do
+
+    def listed(self, run_ids: Iterable[str]) -> None:
+        """These runs exist; they are read later."""
+        for run_id in run_ids:
+            self.known.setdefault(run_id, None)
+        self.version += 1
+
+    def update(self, changed: Iterable[Summary]) -> list[Ended]:
+        """Take in fresh summaries; those that ended meanwhile."""
+        ended = []
+        for run in changed:
+            before = self.known.get(run.id)
+            self.known[run.id] = run
+            if before is not None and before.live and not run.live:
+                ended.append(Ended(run, self.name(run.id)))
+            self.version += 1
+        return ended
+
+    def forget(self, run_ids: Iterable[str]) -> None:
+        for run_id in run_ids:
+            self.known.pop(run_id, None)
+            self.selected.discard(run_id)
+        self.version += 1
+
+    def touch(self) -> None:
+        """Something about the view changed."""
+        self.version += 1
+
+    def name(self, run_id: str) -> str:
+        """What the user calls the run, on one line and harmless."""
+        run = self.known.get(run_id)
+        name = self.view.names.get(run_id) or (run.name if run else run_id)
+        return safe(" ".join(name.split())[:200], keep_newlines=False) or run_id
+
+    def live(self) -> list[Summary]:
+        """Runs in a live state, training ones first."""
+        found = [run for run in self.known.values() if run is not None and run.live]
+        return sorted(found, key=lambda run: (_LIVE_FIRST.index(run.state), -(run.started or 0.0)))
+
+    def rows(self) -> list[str]:
+        """Ids in the order of the table: pinned, then live, then by the chosen column."""
+        pinned, hidden = set(self.view.pinned), set(self.view.archived)
+        shown = [run_id for run_id in self.known if (self.archived or run_id not in hidden) and self._matches(run_id)]
+        ordered = self._ordered(shown)
+        # Stable sorts: the last key counts most.
+        ordered.sort(key=self._rank)
+        ordered.sort(key=lambda run_id: run_id not in pinned)
+        return ordered
+
+    def _ordered(self, run_ids: list[str]) -> list[str]:
+        keyed = [(self._key(run_id), run_id) for run_id in sorted(run_ids)]
+        known = [each for each in keyed if each[0] is not None]
+        known.sort(key=lambda each: each[0], reverse=(self.sort in _DESCENDING) != self.reverse)
+        return [run_id for _, run_id in known] + [run_id for key, run_id in keyed if key is None]
+
+    def _key(self, run_id: str) -> Any:
+        if self.sort == "name":
+            return self.name(run_id).casefold()
+        run = self.known[run_id]
+        return None if run is None else SORTS[self.sort](run)
+
+    def _rank(self, run_id: str) -> int:
+        run = self.known[run_id]
+        return _LIVE_FIRST.index(run.state) if run is not None and run.live else len(_LIVE_FIRST)
+
+    def _matches(self, run_id: str) -> bool:
+        """Whether every word of the query occurs in the run; a word after `-` must not."""
+        words = self.query.casefold().split()
+        if not words:
+            return True
+        run = self.known[run_id]
+        parts = [run_id, self.name(run_id)]
+        if run is not None:
+            parts += [run.state, run.reason, run.base, run.method, run.parent]
+        haystack = " ".join(parts).casefold()
+        return all((word[1:] not in haystack) if _is_not(word) else (word in haystack) for word in words)
+
+    def targets(self, cursor: str | None) -> list[str]:
+        """What an action takes: the selected runs, else the one under the cursor."""
+        chosen = [run_id for run_id in self.rows() if run_id in self.selected]
+        return chosen or ([cursor] if cursor in self.known else [])
+
+    def next_sort(self) -> None:
+        names = list(SORTS)
+        self.sort = names[(names.index(self.sort) + 1) % len(names)]
+        self.touch()
+
+
+def _is_not(word: str) -> bool:
+    return len(word) > 1 and word[0] == "-"
+
+
+def sentence(ended: Ended) -> tuple[str, str]:
+    """(what happened to a run, how grave: information, warning or error)."""
+    run = ended.run
+    if run.state == "finished":
+        at = "" if run.loss is None else f" at loss {run.loss:.3g}"
+        return f"{ended.name} finished{at}.", "information"
+    if run.state == "interrupted":
+        saved = f", saved at step {run.checkpoint}" if run.checkpoint is not None else ""
+        return f"{ended.name} stopped{saved}.", "information"
+    if run.state == "lost":
+        return f"{ended.name} is lost: its supervisor died. r continues it.", "error"
+    why = safe(run.why or run.reason, keep_newlines=False)[:200]
+    return f"{ended.name} failed: {why or 'no reason was recorded'}", "error"
+
+
+def age(run: Summary) -> float | None:
+    """Seconds since the run began or, where it has ended, since it did."""
+    since = run.started if run.state in lifecycle.LIVE else run.changed
+    return None if since is None else max(0.0, time.time() - since)

@@ -1,0 +1,1 @@
+"""Widgets, one a file; they are given state and never fetch anything."""
