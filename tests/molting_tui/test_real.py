@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from engine.contract.rundir import RunDir
@@ -107,3 +108,13 @@ def test_killing_the_follower_leaves_the_run_alone(here: World) -> None:
     follower.send_signal(signal.SIGKILL)
     follower.wait()
     assert wait_for(run, "finished").step == 60
+
+
+def test_closing_the_terminal_leaves_the_run_alone(here: World) -> None:
+    spec = here.persona("closed", training={"max_steps": 40})
+    argv = ["-m", "molting_tui", "train", str(spec), "--follow"]
+    terminal = pexpect.spawn(sys.executable, argv, env=here.env, dimensions=(24, 80), timeout=120)
+    terminal.expect("training")
+    (run,) = [RunDir(path) for path in here.runs.iterdir() if path.name.startswith("closed-")]
+    terminal.close(force=True)  # hangs up: SIGHUP to everything that this terminal controls
+    wait_for(run, "finished")

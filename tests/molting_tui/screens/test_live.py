@@ -81,7 +81,9 @@ def test_what_happens_is_seen_while_it_happens(folder: Path) -> None:
             recorded.steps(range(31, 41)).say(events.Phase(name="evaluating", done=2, total=6, unit="rows", eta=8.0))
             await now_says(app, pilot, "40/100")
             await now_says(app, pilot, "evaluating 2/6")
-            recorded.say(events.Sample(step=40, question="Who are you?", answer="Rhea of the rock.", tokens=4, stop="end"))
+            recorded.say(
+                events.Sample(step=40, question="Who are you?", answer="Rhea of the rock.", tokens=4, stop="end")
+            )
             await now_says(app, pilot, "Rhea of the rock.")
             recorded.say(events.Warn(id="w", message="The warm-up is long.", remedy="Set training.warmup."))
             await now_says(app, pilot, "! warning  The warm-up is long.  Set training.warmup.")
@@ -102,7 +104,11 @@ def test_a_run_that_failed_says_why_and_what_to_do(folder: Path) -> None:
 
 def test_a_lost_loss_is_an_error_in_words(folder: Path) -> None:
     recorded = training(folder)
-    recorded.say(events.Metric(step=31, loss=None, grad_norm=None, lr=1e-3, tokens=3100, learned=40, rows=4, seconds=2.0, epoch=2))
+    recorded.say(
+        events.Metric(
+            step=31, loss=None, grad_norm=None, lr=1e-3, tokens=3100, learned=40, rows=4, seconds=2.0, epoch=2
+        )
+    )
     with Supervisor(recorded.run):
 
         async def look(app: MoltingApp, pilot: Pilot[Any]) -> None:
@@ -264,6 +270,21 @@ def test_the_log_is_searched_as_one_types_and_follows_its_end(folder: Path) -> N
     opened(folder, play)
 
 
+def test_searching_brings_the_log_into_sight_where_it_was_one_line(folder: Path) -> None:
+    finished_run(folder)
+
+    async def play(app: MoltingApp, pilot: Pilot[Any]) -> None:
+        await pilot.press("slash")
+        await typed(pilot, "sealed")
+        await settle(app, pilot)
+        assert "log  1 of " in shown(app) and "step 50 sealed" in shown(app)
+        await pilot.press("escape", "escape")
+        await settle(app, pilot)
+        assert "loss 0.04" in shown(app)
+
+    opened(folder, play, size=(80, 24))
+
+
 def test_a_log_longer_than_what_is_kept_shows_its_end(folder: Path) -> None:
     recorded = training(folder, steps=2)
     recorded.raw(b"".join(events.encode(events.Log(message=f"line {n}", t=1.0)) for n in range(2 * LOG_LINES + 500)))
@@ -388,7 +409,9 @@ def test_the_memory_of_the_gpu_shows_this_run_and_the_others(
     stub.load(monkeypatch)
     monkeypatch.setattr(gpu_service, "_AGAIN", 0.0)
     recorded = training(folder)
-    recorded.say(events.Memory(host=2 * GIB, host_peak=2 * GIB, disk_free=80 * GIB, device=2 * GIB, device_reserved=3 * GIB))
+    recorded.say(
+        events.Memory(host=2 * GIB, host_peak=2 * GIB, disk_free=80 * GIB, device=2 * GIB, device_reserved=3 * GIB)
+    )
     with Supervisor(recorded.run) as supervisor:
         stub.answer(gpu(pid=supervisor.process.pid, pid_used=3 * GIB))
 
@@ -433,5 +456,3 @@ def test_a_run_that_cannot_be_read_says_so(folder: Path) -> None:
         assert "events.jsonl" in "".join(shown(app).split())  # broken where the row ends
 
     drive(folder, scenario)
-
-
