@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from textual.command import Provider
 
     from .services.gpu_watch import MachineSeen, MachineWatch
-    from .state.view import View
     from .state.gpu import Machine
+    from .state.view import View
 
 # What only some sessions need is imported where it is used: the first screen stands sooner for it.
 _SEEN_EVERY = 30.0  # seconds between notes of when the runs were last looked at
@@ -79,9 +79,9 @@ class MoltingApp(App[None]):
     COMMANDS = {_actions_in_palette}
     ENABLE_COMMAND_PALETTE = False  # ours stands in the registry like any other action
 
-    def __init__(self, places: Folders, settings: Settings, look: Look) -> None:
-        """MoltingError (code 2) when the user's keymap cannot be used."""
-        self.look = look
+    def __init__(self, places: Folders, settings: Settings, look: Look, show: RunDir | None = None) -> None:
+        """`show`: the run to begin with. MoltingError (code 2) when the user's keymap cannot be used."""
+        self.look, self._show = look, show
         super().__init__()
         self.places = places
         self.registry = {action.id: action for action in actions.with_keymap(settings.keys)}
@@ -108,6 +108,10 @@ class MoltingApp(App[None]):
 
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit)  # not without restoring the terminal
         self.push_screen(Runs())
+        if self._show:
+            from .screens.live import Live
+
+            self.push_screen(Live(self._show))
         self.set_interval(1 / self.look.rate, self._paint)
         self.set_interval(_SEEN_EVERY, self._note_seen)
         self.call_after_refresh(self._watch)  # reading runs must not hold up the first frame
@@ -186,8 +190,16 @@ class MoltingApp(App[None]):
         self._remember_seen(time.time())
 
     def _remember_seen(self, now: float) -> None:
-        if self.places.runs.is_dir():
-            self.store.change(lambda view: setattr(view, "last_seen", now))
+        from .state.away import record
+
+        if not self.runs.complete or not self.places.runs.is_dir():
+            return
+        standing = record(run for run in list(self.runs.known.values()) if run is not None)
+
+        def edit(view: View) -> None:
+            view.last_seen, view.standing = now, standing
+
+        self.store.change(edit)
 
     def live_line(self, without: str = "") -> Content:
         """What is live now besides the run `without`, for the header."""
@@ -307,9 +319,9 @@ class MoltingApp(App[None]):
             self.fail(error)
 
 
-def run(places: Folders, settings: Settings, look: Look) -> int:
-    """Show the app until the user leaves; the exit status. Raises what crashed it."""
-    app = MoltingApp(places, settings, look)
+def run(places: Folders, settings: Settings, look: Look, show: RunDir | None = None) -> int:
+    """Show the app until the user leaves, `show` first; the exit status. Raises what crashed it."""
+    app = MoltingApp(places, settings, look, show)
     app.run(mouse=look.mouse)
     if app.crash is not None:
         raise app.crash

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
+import sys
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
-from engine.contract import calls, rundir, summary, tomlcheck
+from engine.contract import calls, lifecycle, summary
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
-from engine.contract.spec import Spec, total_steps
 
 from .. import terminal, voices
 from ..services import engine
+from ..services.personas import earlier_run, persona_folder
 from . import attach, doctor, prove, train
 from .context import Json, Places, places, print_json, progress
-from .init import persona_folder
 
 
 def demo(
@@ -59,7 +57,10 @@ def _trained(where: Places, spec: Path, *, json: bool) -> RunDir:
             request = calls.RunRequest(run=str(run.path), models=str(where.models))
             with progress(json_wanted=json) as line:
                 engine.call("resume", request, calls.Started, line)
-    state = attach.follow(run, quiet=json)
+    state = _watched(where, run, json=json)
+    if state in lifecycle.LIVE:
+        _say(f"{run.id} goes on without you. `molting demo` shows what came of it when it is finished.", json)
+        raise typer.Exit
     if state != "finished":
         raise MoltingError(
             f"The training ended as {state}, so there is nothing to show.",
@@ -69,6 +70,16 @@ def _trained(where: Places, spec: Path, *, json: bool) -> RunDir:
     return run
 
 
+def _watched(where: Places, run: RunDir, *, json: bool) -> str:
+    """Follow the run: in the app on a terminal, else as lines. The state in which it was left."""
+    if json or not (sys.stdin.isatty() and terminal.out().tty):
+        return attach.follow(run, quiet=json)
+    from .open_app import open_app
+
+    open_app(where.runs, show=run)
+    return str(summary.summarise(run).state)
+
+
 def _started(where: Places, spec: Path, *, json: bool) -> RunDir:
     checked = doctor.preflight(where, spec, json=json)
     if not json:
@@ -76,38 +87,6 @@ def _started(where: Places, spec: Path, *, json: bool) -> RunDir:
     if doctor.has_errors(checked):
         raise MoltingError("The preflight found errors, so nothing was started.", code=1)
     return RunDir(Path(train.create(where, spec, json=json).path))
-
-
-def earlier_run(runs: Path, spec: Path) -> tuple[RunDir, str] | None:
-    """The best run made of exactly this spec and data, with its state: a finished one before one to go on with."""
-    wanted = tomlcheck.load(spec, Spec)
-    text = (spec.parent / wanted.data.train).read_bytes()
-    rows, steps = hashlib.sha256(text).hexdigest(), total_steps(len(text.split(b"\n")) - 1, wanted)
-    system = wanted.data.system
-    if wanted.data.system_file:
-        system = (spec.parent / wanted.data.system_file).read_text("utf-8").strip()
-    usable = {"finished": 0, "queued": 1, "starting": 1, "training": 1, "interrupted": 2, "lost": 2}
-    found = []
-    for run in rundir.listed(runs):
-        try:
-            frozen = summary.load_spec(run)
-        except MoltingError:
-            continue
-        same = (frozen.data.sha256, frozen.data.system) == (rows, system) and frozen.model.base == wanted.model.base
-        same = same and (frozen.name, frozen.training.max_steps) == (wanted.name, steps)
-        if not same or not _settled(wanted.method, frozen.method) or not _settled(wanted.training, frozen.training):
-            continue
-        seen = summary.summarise(run)
-        if seen.state in usable and (not seen.live or seen.owned):
-            found.append((usable[seen.state], -(seen.started or 0.0), run, str(seen.state)))
-    found.sort(key=lambda each: each[:2])
-    return found[0][2:] if found else None
-
-
-def _settled(wanted: msgspec.Struct, frozen: msgspec.Struct) -> bool:
-    """Whether `frozen` is what `wanted` became: "auto" was open, and max_steps follows from the epochs."""
-    values = [(name, getattr(wanted, name), getattr(frozen, name)) for name in wanted.__struct_fields__]
-    return all(asked in ("auto", got) for name, asked, got in values if name != "max_steps")
 
 
 def _show(where: Places, run: RunDir, proof: calls.Proof) -> None:

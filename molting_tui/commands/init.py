@@ -11,10 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
-from engine.contract import durable, places
+from engine.contract import durable
 from engine.contract.errors import MoltingError
 
 from .. import templates, terminal
+from ..services.personas import persona_folder
 from ..spec_text import spec_text
 from .context import Json, print_json
 
@@ -62,17 +63,6 @@ def shipped(persona: str, name: str) -> dict[str, str]:
     files = {path.name: path.read_text("utf-8") for path in found}
     given = dict(_flat(tomllib.loads(files["spec.toml"])))
     return files | {"spec.toml": spec_text(given | {"name": name})}
-
-
-def persona_folder(persona: str) -> Path:
-    """Where a shipped persona lies. MoltingError (code 2) naming those there are."""
-    personas = places.shipped() / "personas"
-    known = sorted(path.parent.name for path in personas.glob("*/spec.toml"))
-    if persona not in known:
-        raise MoltingError(
-            f"No persona {persona!r} ships with Molting.", remedy=f"There are: {', '.join(known)}.", code=2
-        )
-    return personas / persona
 
 
 def _write(folder: Path, files: Mapping[str, str]) -> None:

@@ -15,7 +15,11 @@ from .. import text
 from ..state.away import Happened
 from .dialog import Dialog
 
-_MARKS = {"error": ("✗ error  ", "bold $error"), "warning": ("! warning", "bold $warning"), "note": ("· note   ", "$muted")}
+_MARKS = {
+    "error": ("✗ error  ", "bold $error"),
+    "warning": ("! warning", "bold $warning"),
+    "note": ("· note   ", "$muted"),
+}
 _MOST = 50
 
 
@@ -48,8 +52,8 @@ class Away(Dialog[str]):
 
 
 def _told(each: Happened) -> Content:
-    ago = f"  {text.age(max(0.0, time.time() - each.t))} ago" if each.t else ""
-    lines = [Content.assemble(_MARKS[each.severity], f" {each.message}", (ago, "$muted"))]
+    ago = text.age(max(0.0, time.time() - each.t)) if each.t else ""
+    lines = [Content.assemble(_MARKS[each.severity], (f"{ago:>7}  ", "$muted"), each.message)]
     if each.remedy:
-        lines.append(Content.assemble((f"          {each.remedy}", "$muted")))
+        lines.append(Content.assemble((" " * 18 + each.remedy, "$muted")))
     return Content("\n").join(lines)

@@ -313,6 +313,10 @@ class Live(PlotActions):
         self.query_one(SamplesPane).move(1)
 
     def action_filter(self) -> None:
+        panes = self.query_one(Panes)
+        if not panes.is_pane("log"):
+            panes.maximised = "log"
+            panes.place()
         self.query_one("#filter").add_class("-shown")
         self.query_one(Input).focus()
 

@@ -8,8 +8,7 @@ from engine.contract import calls
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 
-from ..commands.demo import earlier_run
-from ..commands.init import persona_folder
+from .personas import earlier_run, persona_folder
 from .task import Task
 
 

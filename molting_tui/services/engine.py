@@ -32,8 +32,9 @@ def call(
 ) -> T:
     """Run one verb of the engine and return its result, decoded as `result`.
 
-    `on_line` hears Progress and Note on the way; `on_start` is given the process, to end it early. Raises MoltingError with the engine's own sentence for a
-    Failure, and one naming the exit status and the log of its stderr when it ended without an answer.
+    `on_line` hears Progress and Note on the way; `on_start` is given the process, to end it early. Raises
+    MoltingError with the engine's own sentence for a Failure, and one naming the exit status and the log of its
+    stderr when it ended without an answer.
     """
     log = state_files.new_log(f"engine-{verb}")
     with log.open("ab") as errors:

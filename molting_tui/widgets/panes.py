@@ -29,6 +29,10 @@ class Panes(Container):
         """Whether the learning rate and its neighbours have no plots of their own."""
         return "lr" not in self._boxes
 
+    def is_pane(self, name: str) -> bool:
+        """Whether it is shown as more than one line."""
+        return name in self._boxes and self._boxes[name].height > 1
+
     def place(self) -> None:
         """Give every pane its box."""
         boxes = arrange(*self.size, self.hidden, self.maximised)

@@ -15,7 +15,7 @@ import pytest
 from engine.contract import durable, places, tomlcheck
 from engine.contract.rundir import RunDir
 from engine.contract.spec import Spec, total_steps
-from molting_tui.commands.demo import earlier_run
+from molting_tui.services.personas import earlier_run
 from tests.molting_tui.commands.test_voices import proof
 from tests.support.command import Scripted
 from tests.support.runs import Recorded, Supervisor, make_run, spec_toml

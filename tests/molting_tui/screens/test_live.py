@@ -14,12 +14,10 @@ from molting_tui.look import Look
 from molting_tui.screens.dialog import Confirm
 from molting_tui.screens.live import Live
 from molting_tui.services import gpu as gpu_service
-from molting_tui.services.view_state import ViewStore
-from molting_tui.state.live import LOG_LINES
-from molting_tui.widgets.log_pane import LogPane
 from molting_tui.widgets.plot import Plot
+from tests.support.live_screen import now_says, opened, recorded_step, training
 from tests.support.nvml import GIB, NvmlStub, gpu, needs_compiler
-from tests.support.pilot import Scenario, drive, settle, shown, typed, until
+from tests.support.pilot import drive, settle, shown, until
 from tests.support.runs import Recorded, Supervisor, finished_run, make_run
 
 HOSTILE = "\x1b]52;c;aGk=\x07[@click=app.quit]x[/] [/] \x9b2J\u202eevil\u202c"
@@ -28,29 +26,6 @@ HOSTILE = "\x1b]52;c;aGk=\x07[@click=app.quit]x[/] [/] \x9b2J\u202eevil\u202c"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "runs"
-
-
-def training(folder: Path, name: str = "rhea", steps: int = 30) -> Recorded:
-    """A run at step `steps` of 100, begun just now."""
-    recorded = Recorded(make_run(folder, name), time.time() - 2 * steps - 10)
-    recorded.state("queued", "starting").start().state("training").say(events.Phase(name="training", total=100))
-    return recorded.steps(range(1, steps + 1))
-
-
-def opened(folder: Path, play: Scenario, **how: Any) -> MoltingApp:
-    """Open the first run of the table, wait for its history, and play."""
-
-    async def scenario(app: MoltingApp, pilot: Pilot[Any]) -> None:
-        await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, Live) and app.screen._reading is None)
-        await settle(app, pilot)
-        await play(app, pilot)
-
-    return drive(folder, scenario, **how)
-
-
-async def now_says(app: MoltingApp, pilot: Pilot[Any], text: str) -> None:
-    await until(pilot, lambda: text in shown(app))
 
 
 def test_a_finished_run_is_there_at_once_with_all_its_panes(folder: Path) -> None:
@@ -148,155 +123,6 @@ def test_a_small_terminal_has_one_line_each_of_memory_sample_and_log(folder: Pat
     opened(folder, look, size=(80, 24))
 
 
-def test_z_gives_the_focused_pane_the_screen_and_back_returns(folder: Path) -> None:
-    finished_run(folder)
-
-    async def play(app: MoltingApp, pilot: Pilot[Any]) -> None:
-        app.screen.query_one(LogPane).focus()
-        await pilot.press("z")
-        await settle(app, pilot)
-        assert "tokens/s" not in shown(app) and "100 steps on cpu, fp32" in shown(app)
-        await pilot.press("q")
-        await settle(app, pilot)
-        assert isinstance(app.screen, Live) and "tokens/s" in shown(app)
-        await pilot.press("q")
-        assert not isinstance(app.screen, Live)
-
-    opened(folder, play)
-
-
-def test_panes_that_are_put_away_stay_away(folder: Path) -> None:
-    finished_run(folder)
-
-    async def hide(app: MoltingApp, pilot: Pilot[Any]) -> None:
-        await pilot.press("1", "4", "s")
-        await until(pilot, lambda: ViewStore(folder).read().choices.get("live.smoothing") == "0.98")
-        await until(pilot, lambda: ViewStore(folder).read().hidden.get("live") == ["rates", "log"])
-        await settle(app, pilot)
-        assert "tokens/s" not in shown(app) and "log  " not in shown(app)
-
-    async def look(app: MoltingApp, pilot: Pilot[Any]) -> None:
-        assert "tokens/s" not in shown(app) and "samples " in shown(app)
-        assert app.screen.query_one("#loss", Plot).smoothing == 0.98
-        await pilot.press("1")
-        await settle(app, pilot)
-        assert "tokens/s" in shown(app)
-
-    opened(folder, hide)
-    opened(folder, look)
-
-
-def test_one_cursor_reads_all_curves(folder: Path) -> None:
-    finished_run(folder)
-
-    async def play(app: MoltingApp, pilot: Pilot[Any]) -> None:
-        await pilot.press("left", "left")
-        await settle(app, pilot)
-        cursors = {plot.cursor for plot in app.screen.query(Plot)}
-        assert len(cursors) == 1 and None not in cursors
-        assert "grad norm 1" in shown(app).replace("grad norm 1  →", "") and "lr 0.001" in shown(app)
-        await pilot.press("escape")
-        assert {plot.cursor for plot in app.screen.query(Plot)} == {None}
-
-    opened(folder, play)
-
-
-def test_zoom_and_axis_hold_for_all_plots(folder: Path) -> None:
-    finished_run(folder)
-
-    async def play(app: MoltingApp, pilot: Pilot[Any]) -> None:
-        await pilot.press("plus", "plus", "greater_than_sign")
-        await settle(app, pilot)
-        windows = {plot.window for plot in app.screen.query(Plot)}
-        assert len(windows) == 1 and None not in windows
-        await pilot.press("x")
-        await settle(app, pilot)
-        assert {(plot.axis, plot.window) for plot in app.screen.query(Plot)} == {("tokens", None)}
-
-    opened(folder, play)
-
-
-def test_samples_go_back_and_forth_by_step(folder: Path) -> None:
-    recorded = training(folder, steps=10)
-    for step, answer in ((2, "one"), (4, "two"), (6, "three")):
-        recorded.say(events.Sample(step=step, question="Count?", answer=answer, tokens=1, stop="end"))
-    recorded.say(events.Sample(step=6, question="Cut?", answer="and so on and", tokens=80, stop="cap"))
-
-    async def play(app: MoltingApp, pilot: Pilot[Any]) -> None:
-        assert "samples  step 6, 3 of 3, [ older" in shown(app)
-        assert "A  three" in shown(app) and "4  two" in shown(app) and "2  one" in shown(app)
-        assert "and so on and  cut at 80" in shown(app)
-        await pilot.press("left_square_bracket")
-        await settle(app, pilot)
-        assert "samples  step 4, 2 of 3, [ older, ] newer" in shown(app)
-        assert "A  two" in shown(app) and "three" not in screen_of(app, "samples")
-        await pilot.press("left_square_bracket", "left_square_bracket", "right_square_bracket", "right_square_bracket")
-        await settle(app, pilot)
-        assert "A  three" in shown(app)
-
-    opened(folder, play)
-
-
-def screen_of(app: MoltingApp, pane: str) -> str:
-    """What stands in one pane."""
-    box = app.screen.query_one(f"#{pane}").region
-    return "\n".join(line[box.x : box.right] for line in shown(app).splitlines()[box.y : box.bottom])
-
-
-def test_the_log_is_searched_as_one_types_and_follows_its_end(folder: Path) -> None:
-    recorded = training(folder, steps=5)
-    recorded.say(*(events.Log(message=f"line {n}") for n in range(60)))
-
-    async def play(app: MoltingApp, pilot: Pilot[Any]) -> None:
-        log = app.screen.query_one(LogPane)
-        assert "line 59" in screen_of(app, "log") and "line 12" not in screen_of(app, "log")
-        await pilot.press("slash")
-        await typed(pilot, "line 12")
-        await settle(app, pilot)
-        assert "line 12" in screen_of(app, "log") and "line 59" not in screen_of(app, "log")
-        assert "log  1 of " in shown(app)
-        await pilot.press("escape")
-        await settle(app, pilot)
-        assert app.focused is log and "line 59" in screen_of(app, "log")
-        await pilot.press("home")
-        recorded.say(events.Log(message="the newest"))
-        await until(pilot, lambda: app.screen.live.log[-1].text == "the newest")
-        await settle(app, pilot)
-        assert "the newest" not in screen_of(app, "log") and "end follows" in shown(app)
-        await pilot.press("end")
-        await settle(app, pilot)
-        assert "the newest" in screen_of(app, "log")
-
-    opened(folder, play)
-
-
-def test_searching_brings_the_log_into_sight_where_it_was_one_line(folder: Path) -> None:
-    finished_run(folder)
-
-    async def play(app: MoltingApp, pilot: Pilot[Any]) -> None:
-        await pilot.press("slash")
-        await typed(pilot, "sealed")
-        await settle(app, pilot)
-        assert "log  1 of " in shown(app) and "step 50 sealed" in shown(app)
-        await pilot.press("escape", "escape")
-        await settle(app, pilot)
-        assert "loss 0.04" in shown(app)
-
-    opened(folder, play, size=(80, 24))
-
-
-def test_a_log_longer_than_what_is_kept_shows_its_end(folder: Path) -> None:
-    recorded = training(folder, steps=2)
-    recorded.raw(b"".join(events.encode(events.Log(message=f"line {n}", t=1.0)) for n in range(2 * LOG_LINES + 500)))
-
-    async def play(app: MoltingApp, pilot: Pilot[Any]) -> None:
-        assert f"line {2 * LOG_LINES + 499}" in screen_of(app, "log")
-        recorded.say(events.Log(message="one more"))
-        await now_says(app, pilot, "one more")
-
-    opened(folder, play)
-
-
 def test_hostile_text_does_nothing(folder: Path) -> None:
     recorded = training(folder, steps=3)
     recorded.say(events.Sample(step=3, question=HOSTILE, answer=HOSTILE * 3, tokens=1, stop=HOSTILE))
@@ -347,27 +173,6 @@ def test_the_footer_follows_the_state(folder: Path) -> None:
             assert "S stop" not in shown(app)
 
         opened(folder, play)
-
-
-def test_another_run_is_laid_over_and_taken_away(folder: Path) -> None:
-    finished_run(folder, "older")
-    finished_run(folder, "newer", start=1_770_000_000.0)
-
-    async def play(app: MoltingApp, pilot: Pilot[Any]) -> None:
-        await pilot.press("b")
-        await pilot.pause(0.2)
-        await pilot.press("enter")
-        await now_says(app, pilot, "▲ older")
-        await until(pilot, lambda: all(run.step == 100 for run in app.screen.runs.values()))
-        assert len(app.screen.runs) == 2
-        await pilot.press("b")
-        await pilot.pause(0.2)
-        await pilot.press("enter")
-        await until(pilot, lambda: len(app.screen.runs) == 1)
-        await settle(app, pilot)
-        assert "▲ older" not in shown(app)
-
-    opened(folder, play)
 
 
 def test_empty_states_say_what_comes_or_what_to_press(folder: Path) -> None:
@@ -430,8 +235,7 @@ def test_the_memory_of_the_gpu_shows_this_run_and_the_others(
 
 def test_a_million_steps_do_not_hold_up_the_keys(folder: Path) -> None:
     recorded = training(folder, steps=3)
-    line = b'{"k":"metric","step":%d,"loss":1.5,"grad_norm":1.0,"lr":0.001,"tokens":%d,"learned":40,"rows":4,"seconds":2.0,"epoch":1.0,"seq":1,"t":1760000100.0,"v":1}\n'
-    recorded.raw(b"".join(line % (n, 100 * n) for n in range(4, 100_000)))
+    recorded.raw(b"".join(events.encode(recorded_step(n)) for n in range(4, 100_000)))
 
     async def play(app: MoltingApp, pilot: Pilot[Any]) -> None:
         assert "99,999/" in shown(app)

@@ -17,8 +17,8 @@ def test_panes_lie_in_the_room_beside_each_other(size: tuple[int, int], hidden: 
     boxes = arrange(*size, hidden, maximised)
     for box in boxes.values():
         assert box.width > 0 and box.height > 0
-        assert 0 <= box.x and box.x + box.width <= size[0]
-        assert 0 <= box.y and box.y + box.height <= size[1]
+        assert box.x >= 0 and box.x + box.width <= size[0]
+        assert box.y >= 0 and box.y + box.height <= size[1]
     for a, b in combinations(boxes.values(), 2):
         assert not overlap(a, b)
 
