@@ -71,6 +71,7 @@ class Supervisor:
         self._lifecycle = JournalWriter(run.lifecycle, exclusive=False)
         self._state = ""
         self.attempt = 0
+        self._device = device.CPU
 
     def pass_to(self, state: State, **known: object) -> None:
         """Record a transition, durably."""
@@ -94,7 +95,8 @@ class Supervisor:
         self.attempt += 1
         self._own()
         self.pass_to("queued")
-        queue = devices.DeviceQueue(device.claim_name())
+        self._device = device.claim_name()
+        queue = devices.DeviceQueue(self._device)
         if not queue.acquire(poll=POLL, stop=self.control.stop):
             self.pass_to("interrupted", why="Stopped while it waited in the queue.")
             return INTERRUPTED
@@ -128,6 +130,8 @@ class Supervisor:
         argv = [sys.executable, "-I", "-m", "engine", "trainer", str(self.run.path), str(self.attempt)]
         env = environment.clean_env(os.environ) | {"MOLTING_MODELS": str(self.models)}
         env.setdefault("TOKENIZERS_PARALLELISM", "false")
+        if self._device != device.CPU:
+            env["CUDA_VISIBLE_DEVICES"] = self._device  # the one GPU that was waited for, and no other
         with attempt.log.open("ab") as log:
             process = subprocess.Popen(
                 argv,

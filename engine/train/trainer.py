@@ -78,7 +78,7 @@ def _due(step: int, every: int) -> bool:
 
 
 class PersonaTrainer(SFTTrainer):
-    """Trains on the rows that `rows_of(step)` gives; everything it does becomes an event."""
+    """Trains on the rows that `rows.of_step` gives; everything it does becomes an event."""
 
     def __init__(
         self,
@@ -101,9 +101,9 @@ class PersonaTrainer(SFTTrainer):
         self.rows = rows
         self._evaluate_rows, self._sample = evaluate_rows, sample
         self._pad_id = tokenizer.pad_token_id
-        self.packed = spec.training.packing is True or (
-            spec.training.packing == "auto" and batch.packable(model.config)
-        )
+        self.packed = bool(spec.training.packing) and batch.packable(model.config)
+        if spec.training.packing is True and not self.packed:
+            recorder.warn("not-packed", "Packing is not exact for this architecture, so rows are padded instead.")
         self._loss_sum, self._losses = 0.0, 0
         self.last_loss: float | None = None
         self.eval_loss: float | None = None
