@@ -11,6 +11,7 @@ import msgspec
 from engine.contract import calls, durable
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
+from engine.models.adapters import DoesNotFit
 
 if TYPE_CHECKING:
     from .session import Session
@@ -34,19 +35,41 @@ def prove(request: calls.RunRequest, tell: Callable[[calls.Line], None]) -> call
     """Compare the base with what the run learned and judge the difference; kept as `proof.json` in the run.
 
     KL and flip rate are over all positions of the probe prompts and of the trained voice's greedy answers to
-    them. Raises MoltingError where the run cannot be opened, or its adapter does not fit its base.
+    them. Raises MoltingError where the run cannot be opened.
     """
     tell(calls.Progress(phase="importing"))
     from .session import open_session  # takes seconds, which are shown
 
     run = RunDir(Path(request.run))
-    proof = measure(open_session(run, Path(request.models), tell), tell)
+    try:
+        proof = measure(open_session(run, Path(request.models), tell), tell)
+    except DoesNotFit as error:
+        proof = not_attached(error)
     text = msgspec.json.format(msgspec.json.encode(proof), indent=1)
     try:
         durable.write_replace(run.proof, text + b"\n")
     except OSError as error:
         raise durable.explain(error, "keep the proof") from error
     return proof
+
+
+def not_attached(error: DoesNotFit) -> calls.Proof:
+    """The proof of an adapter whose keys do not fit: it would load, say that it is active, and do nothing."""
+    return calls.Proof(
+        verdict="not_applied",
+        sentence=f"Not applied. {error}",
+        kl=0.0,
+        flip_rate=0.0,
+        nonzero_b=0,
+        total_b=0,
+        heldout_loss=calls.Losses(base=None, adapter=None),
+        heldout_rows=0,
+        probes=0,
+        positions=0,
+        missing_keys=len(error.report.missing_keys),
+        unexpected_keys=len(error.report.unexpected_keys),
+        active=False,
+    )
 
 
 def measure(session: Session, tell: Callable[[calls.Line], None]) -> calls.Proof:

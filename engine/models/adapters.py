@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from engine.contract.calls import Finding
-from engine.contract.errors import MoltingError
+from engine.contract.errors import MoltingError, Reason
 from engine.models.build import first_line
 from engine.models.files import read_json_object
 from engine.models.fingerprint import fingerprint
@@ -40,6 +40,14 @@ class AttachReport(msgspec.Struct, frozen=True):
 
     missing_keys: list[str]
     unexpected_keys: list[str]
+
+
+class DoesNotFit(MoltingError):
+    """Keys of an adapter are missing or have no place; `report` lists them."""
+
+    def __init__(self, report: AttachReport, message: str, *, remedy: str, reason: Reason) -> None:
+        super().__init__(message, remedy=remedy, reason=reason)
+        self.report = report
 
 
 def record_base(adapter: Path, record: BaseRecord) -> None:
@@ -96,7 +104,8 @@ def attach_adapter(model: Any, path: Path, *, trainable: bool = False) -> tuple[
     report = _compare_keys(peft_model, path)
     if report.missing_keys or report.unexpected_keys:
         peft_model.unload()
-        raise MoltingError(
+        raise DoesNotFit(
+            report,
             f"The adapter {path.name} does not fit this model: {len(report.missing_keys)} of its tensors are "
             f"missing and {len(report.unexpected_keys)} have no place"
             f" (such as {(report.unexpected_keys or report.missing_keys)[0]}).",

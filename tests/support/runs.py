@@ -106,14 +106,14 @@ class Recorded:
             )
         )
 
-    def checkpoint(self, step: int) -> Recorded:
-        """Seal a small checkpoint and say so."""
+    def checkpoint(self, step: int, *, size: int = 7) -> Recorded:
+        """Seal a small checkpoint and say so, as one of `size` bytes."""
         staging = self.run.checkpoints / f".staging-{step}"
         staging.mkdir(mode=0o700)
         (staging / "adapter.safetensors").write_bytes(b"weights")
         durable.seal(staging, self.run.checkpoint(step), step=step)
         path = self.run.checkpoint(step).relative_to(self.run.path)
-        return self.say(events.Checkpoint(step=step, path=str(path), size=7, seconds=0.1))
+        return self.say(events.Checkpoint(step=step, path=str(path), size=size, seconds=0.1))
 
     @staticmethod
     def _append(path: Path, line: bytes) -> None:

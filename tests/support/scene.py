@@ -112,7 +112,7 @@ def _run(folder: Path, name: str, day: int, base: str, method: Method, steps: in
 
 def _begin(run: RunDir, start: float, steps: int) -> Recorded:
     recorded = Recorded(run, start).state("queued", "starting")
-    recorded.say(events.Funnel(read=130, heldout=10, trained=120, tokens=15_229, learned=3_198))
+    recorded.say(events.Funnel(read=1_260, heldout=60, trained=1_200, tokens=152_400, learned=32_250))
     recorded.say(
         events.Start(
             step=0,
@@ -145,7 +145,7 @@ def _learn(
                 learned=430,
                 rows=16,
                 seconds=4.4 + 0.5 * noise.random(),
-                epoch=step * 16 / 120,
+                epoch=step * 16 / 1_200,
             )
         )
         also(step, loss)
@@ -169,7 +169,9 @@ def _training(folder: Path) -> RunDir:
                 )
             )
         if step % 40 == 0:
-            recorded.say(events.Eval(step=step, loss=loss + 0.21, rows=10, seconds=3.0, best=True)).checkpoint(step)
+            recorded.say(events.Eval(step=step, loss=loss + 0.21, rows=60, seconds=3.0, best=True)).checkpoint(
+                step, size=72_400_000
+            )
         if step in _ANSWERS:
             recorded.say(
                 events.Sample(step=step, question=_QUESTION, answer=_ANSWERS[step], tokens=24, stop="end"),

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from safetensors.torch import load_file, save_file
 
-from engine.contract import calls
+from engine.contract import calls, durable
 from engine.infer.loss import answer_loss
 from engine.infer.prove import LEAST_PROBES, NEUTRAL, loss_sentence, prove
 from engine.infer.session import open_session
@@ -60,6 +61,20 @@ def test_an_untrained_adapter_is_not_applied(make_run, tmp_path, lora):
     assert proof.verdict == "not_applied"
     assert proof.nonzero_b == 0
     assert proof.first_difference == [None] * 8
+
+
+def test_an_adapter_whose_keys_fit_nothing_is_not_applied(make_run, tmp_path):
+    run = make_run()
+    weights = load_file(run.adapter / "adapter_model.safetensors")
+    staging = run.path / ".staging"
+    run.adapter.rename(staging)
+    renamed = {name.replace("layers", "blocks"): tensor for name, tensor in weights.items()}
+    save_file(renamed, staging / "adapter_model.safetensors", metadata={"format": "pt"})
+    durable.seal(staging, run.adapter, step=10)
+    proof = proving(run, tmp_path)
+    assert (proof.verdict, proof.active, proof.kl) == ("not_applied", False, 0.0)
+    assert proof.missing_keys == len(weights)
+    assert "missing" in proof.sentence
 
 
 def test_a_slightly_trained_adapter_is_too_weak(make_run, tmp_path):
