@@ -7,7 +7,6 @@ import os
 import re
 import select
 import struct
-import subprocess
 import sys
 import termios
 import time

@@ -128,7 +128,8 @@ def main() -> int:
         said = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=ROOT)
     found = dict(zip(LIMITS, map(float, said.stdout.split()), strict=True))
     for what, value in found.items():
-        print(f"{what:<14} {value:>8.2f}   limit {LIMITS[what]:g}")
+        over = "   MISSED" if value > LIMITS[what] else ""
+        print(f"{what:<14} {value:>8.2f}   limit {LIMITS[what]:g}{over}")
     return 0 if all(found[what] <= limit for what, limit in LIMITS.items()) else 1
 
 

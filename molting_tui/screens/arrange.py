@@ -90,9 +90,13 @@ class Arrange(RunActions):
     @work(exit_on_error=False)
     async def action_delete(self) -> None:
         ids = self.ids()
+        if live := [run.id for run in self.runs.live() if run.id in ids]:
+            self.molting.tell(f"{self.runs.name(live[0])} is live: stop it first.", "warning")
+            return
         what = self.runs.name(ids[0]) if len(ids) == 1 else text.plural(len(ids), "run")
         undo = shown_keys(self.molting.registry["undo"].keys)
-        said = f"It moves to the trash; {undo} brings it back."
+        it = "it" if len(ids) == 1 else "them"
+        said = f"{'It moves' if len(ids) == 1 else 'They move'} to the trash; {undo} brings {it} back."
         if not await self.app.push_screen_wait(Confirm(f"Delete {what}?", said, "Delete")):
             return
         done: list[str] = []
@@ -106,7 +110,7 @@ class Arrange(RunActions):
             self._deleted.append(done)
             self.runs.forget(done)
             self.rearranged()
-            self.molting.tell(f"{text.plural(len(done), 'run')} in the trash; {undo} brings back.")
+            self.molting.tell(f"{text.plural(len(done), 'run')} in the trash; {undo} brings {it} back.")
 
     def action_undo(self) -> None:
         if not self._deleted:
@@ -116,7 +120,10 @@ class Arrange(RunActions):
                 trash.restore(run_id, self.molting.places.runs)
         except MoltingError as error:
             self.molting.fail(error)
-        self._go_to = self._deleted.pop()[0]
+        back = self._deleted.pop()
+        self.app.clear_notifications()  # the one that says they are in the trash
+        self.molting.tell(f"{text.plural(len(back), 'run')} brought back.")
+        self._go_to = back[0]
 
     @work(exit_on_error=False)
     async def action_empty_trash(self) -> None:

@@ -99,7 +99,8 @@ class Ask(Dialog[str]):
 
     @on(Input.Changed)
     def _check(self, event: Input.Changed) -> None:
-        self._say(self._problem(event.value) if event.value else "")
+        untouched = event.value in {"", self._value}  # nobody is told off before typing
+        self._say("" if untouched else self._problem(event.value))
 
     @on(Input.Submitted)
     def _submit(self, event: Input.Submitted) -> None:

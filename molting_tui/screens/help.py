@@ -10,10 +10,12 @@ from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.widgets import Label, Static
 
+from .. import text
 from ..actions import SCOPES, Action, in_scope, shown_keys
 from .dialog import Dialog
 
 _LEAST = 14  # cells of the column of keys
+_WIDTH, _AROUND = 78, 7  # cells of the box, as dialog.tcss has it; and of its border, padding and scrollbar
 
 
 class Help(Dialog[None]):
@@ -35,14 +37,18 @@ class Help(Dialog[None]):
 
     def _page(self) -> Content:
         lines: list[Content] = []
+        width = min(_WIDTH, self.app.size.width) - _AROUND
         for scope in self._scopes:
             actions = [action for action in in_scope([scope], self._registry) if action.keys]
             if actions:
                 lines += [Content(), Content.assemble((SCOPES[scope], "bold"))]
-                lines += map(_line, actions)
+                lines += [_line(action, width) for action in actions]
         return Content("\n").join(lines[1:])
 
 
-def _line(action: Action) -> Content:
+def _line(action: Action, width: int) -> Content:
+    """The description wraps beside the keys, not under them."""
     keys = shown_keys(action.keys)
-    return Content.assemble((keys, "bold $primary"), " " * max(1, _LEAST - cell_len(keys)), action.description)
+    column = max(_LEAST, cell_len(keys) + 1)
+    said = f"\n{' ' * column}".join(text.wrap(action.description, width - column))
+    return Content.assemble((keys, "bold $primary"), " " * (column - cell_len(keys)), said)

@@ -10,13 +10,14 @@ from engine.contract import events
 
 @dataclass
 class Glance:
-    """What the last lines tell. Losses are answer losses in nats; `rate` is tokens learned a second."""
+    """What the last lines tell. Losses are answer losses in nats, `rate` real tokens a second, `tokens` all so far."""
 
     losses: list[float | None] = field(default_factory=list)
     first_step: int = 0
     grad_norm: float | None = None
     lr: float | None = None
     rate: float | None = None
+    tokens: int | None = None
     sample: events.Sample | None = None
     warnings: list[events.Warn] = field(default_factory=list)
     phase: events.Phase | None = None
@@ -35,11 +36,15 @@ def _take(seen: Glance, line: bytes) -> None:
         event = events.decode(line)
     except (ValueError, events.NewerVersion):
         return
-    if isinstance(event, events.Metric):
+    if isinstance(event, events.Start):
+        seen.tokens = event.tokens
+    elif isinstance(event, events.Metric):
         seen.first_step = seen.first_step if seen.losses else event.step
         seen.losses.append(event.loss)
         seen.grad_norm, seen.lr = event.grad_norm, event.lr
-        seen.rate = event.learned / event.seconds if event.seconds > 0 else None
+        known = seen.tokens is not None and event.seconds > 0
+        seen.rate = (event.tokens - (seen.tokens or 0)) / event.seconds if known else None
+        seen.tokens = event.tokens
     elif isinstance(event, events.Sample):
         seen.sample = event
     elif isinstance(event, events.Warn):

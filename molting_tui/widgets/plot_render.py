@@ -241,17 +241,21 @@ def _draw_legend(canvas: _Canvas, view: View) -> None:
 
 
 def _draw_axis(canvas: _Canvas, layout: Layout, view: View) -> None:
+    """The rule, labels that keep apart, and over them what the cursor reads."""
     row = view.height - 1
     canvas.write(layout.left, row, ("-" if view.ascii else "─") * layout.width, "axis")
+    text, ends = "", view.width
+    begins = ends
+    if view.cursor is not None and view.readout:
+        text = f" {view.readout} "[: view.width]
+        begins = max(0, min(layout.left + layout.cell(view.cursor, view) + 1, view.width - len(text)))
+        ends = begins + len(text)
     taken = -1
     for x, label in plot_scale.x_ticks(view.x0, view.x1, layout.width, view.axis):
         middle = layout.left + layout.cell(x, view)
         begin = min(max(layout.left, middle - len(label) // 2), view.width - len(label))
-        if begin > taken:
+        covered = begin < ends and begins < begin + len(label)  # half a label would read as another number
+        if begin > taken and not covered:
             canvas.write(begin, row, label, "axis")
             taken = begin + len(label)
-    if view.cursor is None or not view.readout:
-        return
-    text = f" {view.readout} "[: view.width]
-    begin = layout.left + layout.cell(view.cursor, view) + 1
-    canvas.write(max(0, min(begin, view.width - len(text))), row, text, "readout")
+    canvas.write(begins, row, text, "readout")

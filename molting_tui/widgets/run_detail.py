@@ -86,7 +86,8 @@ def _numbers(run: Summary, glance: Glance | None, width: int) -> list[Content]:
     ]
     said = [Content.assemble((f"{name} ", "$muted"), value) for name, value in pairs if value not in ("", text.DASH)]
     phase = []
-    if run.state in lifecycle.LIVE and glance and glance.phase:
+    # That it trains is told by the state and the steps.
+    if run.state in lifecycle.LIVE and glance and glance.phase and glance.phase.name != "training":
         done = f" {text.percent(glance.phase.done / glance.phase.total)}" if glance.phase.total else ""
         phase = [Content.assemble(("now ", "$muted"), safe(glance.phase.name, keep_newlines=False) + done)]
     return [*_flowing(said, width), *phase]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import msgspec
 from textual.pilot import Pilot
 
 from engine.contract import events, processes
@@ -73,7 +74,7 @@ def standing_still() -> Iterator[None]:
     """The clock shows NOW in UTC, and the machine is MACHINE, whatever this one is."""
     zone = os.environ.get("TZ")
     frozen = mock.patch("time.time", lambda: NOW)
-    machine = mock.patch.object(MachineSampler, "sample", lambda sampler: MACHINE)
+    machine = mock.patch.object(MachineSampler, "sample", lambda sampler: msgspec.structs.replace(MACHINE))
     with mock.patch.dict(os.environ, TZ="UTC"), frozen, machine:
         time.tzset()
         yield
@@ -228,5 +229,6 @@ async def opened(app: MoltingApp, pilot: Pilot[Any], screen: str) -> None:
     else:
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, Live) and app.screen._reading is None)
-        await until(pilot, lambda: app.screen._owner > 0)  # type: ignore[attr-defined]
+        # Before it is known who owns the run, a sample does not tell its memory from that of others.
+        await until(pilot, lambda: "run 7.5" in shown(app))
     await settle(app, pilot)

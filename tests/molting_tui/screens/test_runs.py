@@ -13,7 +13,7 @@ from engine.contract.settings import Settings
 from engine.contract.spec import Data, Model, Spec, Training
 from molting_tui.app import MoltingApp
 from molting_tui.look import Look
-from molting_tui.screens.dialog import Confirm, Failure
+from molting_tui.screens.dialog import Confirm
 from molting_tui.screens.live import Live
 from molting_tui.screens.runs import Runs
 from molting_tui.services.view_state import ViewStore
@@ -150,6 +150,10 @@ def test_rename_is_for_the_eye_only(folder: Path) -> None:
     assert run.spec.read_bytes() == spec
 
 
+def told(app: MoltingApp) -> list[str]:
+    return [each.message for each in app._notifications]
+
+
 def test_delete_asks_and_undo_brings_back(folder: Path) -> None:
     run = finished_run(folder, "rhea")
 
@@ -167,7 +171,7 @@ def test_delete_asks_and_undo_brings_back(folder: Path) -> None:
         await until(pilot, lambda: isinstance(app.screen, Runs) and "No runs yet" in shown(app))
         await pilot.press("u")
         await until(pilot, lambda: "✓ rhea" in shown(app))
-        assert run.path.exists()
+        assert run.path.exists() and told(app) == ["1 run brought back."]
 
     drive(folder, play)
 
@@ -178,10 +182,8 @@ def test_a_run_that_is_worked_on_is_not_deleted(folder: Path) -> None:
 
         async def play(app: MoltingApp, pilot: Pilot[Any]) -> None:
             await pilot.press("D")
-            await until(pilot, lambda: isinstance(app.screen, Confirm))
-            await pilot.press("tab", "enter")
-            await until(pilot, lambda: isinstance(app.screen, Failure))
-            assert "Stop it first." in shown(app)
+            await until(pilot, lambda: told(app) == ["rhea is live: stop it first."])
+            assert isinstance(app.screen, Runs)  # nothing is asked that would be refused
 
         drive(folder, play)
     assert run.path.exists()
@@ -344,6 +346,19 @@ def test_an_own_keymap_is_heard_and_shown(folder: Path) -> None:
         assert "0 of 1" in shown(app)
 
     drive(folder, play, settings=msgspec.convert({"keys": {"filter": "f", "pin": "slash"}}, Settings))
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24), (44, 12)])
+def test_help_ends_above_the_edge_and_scrolls_to_its_last_key(folder: Path, size: tuple[int, int]) -> None:
+    async def play(app: MoltingApp, pilot: Pilot[Any]) -> None:
+        await pilot.press("question_mark")
+        await settle(app, pilot)
+        assert "arrows scroll, esc closes" in shown(app)
+        await pilot.press("end")
+        await settle(app, pilot)
+        assert "ctrl+z" in shown(app) and "╰" in shown(app).splitlines()[-1]
+
+    drive(folder, play, size=size)
 
 
 def test_help_and_palette_come_from_the_registry(folder: Path) -> None:

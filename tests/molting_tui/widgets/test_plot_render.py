@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -83,6 +84,14 @@ def test_marks_axis_and_cursor_have_their_rows() -> None:
     assert " 50 loss 0.5 " in text(view)[7]
     assert any(style == "cursor" for row in rows[:6] for _, style in row)
     assert text(view)[0].startswith("     1 ")
+
+
+@pytest.mark.parametrize("cursor", range(0, 101, 7))
+def test_what_the_cursor_reads_leaves_no_half_labels(cursor: int) -> None:
+    plain = View(60, 8, 0, 100, layers=[layer([0, 100], [1.0, 0.0], 100, 53)], ascii=True)
+    read = replace(plain, cursor=cursor, readout="#" * 9)
+    labels = text(read)[-1].replace("#" * 9, "-").replace("-", " ").split()
+    assert set(labels) <= set(text(plain)[-1].replace("-", " ").split())
 
 
 @pytest.mark.parametrize("message", ["No steps yet.", "A message that is far too long for so few cells"])
