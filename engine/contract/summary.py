@@ -5,6 +5,7 @@ Nothing here raises for a damaged run: what is wrong with it stands in `Summary.
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 import time
@@ -103,9 +104,15 @@ def _known(table: Any, struct: type[msgspec.Struct]) -> Any:
     """`table` without the keys that `struct` does not have: a run outlives the version that froze it."""
     if not isinstance(table, dict):
         return table
-    fields = {field.name: field.type for field in msgspec.structs.fields(struct)}
-    kept = {key: value for key, value in table.items() if key in fields}
-    return {key: _known(value, inner) if (inner := _section(fields[key])) else value for key, value in kept.items()}
+    sections = _sections(struct)
+    kept = {key: value for key, value in table.items() if key in sections}
+    return {key: _known(value, inner) if (inner := sections[key]) else value for key, value in kept.items()}
+
+
+@functools.cache
+def _sections(struct: type[msgspec.Struct]) -> dict[str, type[msgspec.Struct] | None]:
+    """The keys of a section, and for those that are sections themselves, of what kind."""
+    return {field.name: _section(field.type) for field in msgspec.structs.fields(struct)}
 
 
 def _section(kind: Any) -> type[msgspec.Struct] | None:
@@ -230,7 +237,9 @@ def _read_attempt(attempt: AttemptDir, seen: Summary, ends: int | None, problems
         seen.step, seen.loss = metrics[-1].step, metrics[-1].loss
         seen.trend = [metric.loss for metric in metrics]
         if attempt.number == seen.attempt:
-            seen.eta = _pace(metrics) * max(0, seen.steps - seen.step)
+            first = start.step + 1 if start else None  # slow: caches are cold, memory is being claimed
+            steady = [metric for metric in metrics if metric.step != first] or metrics
+            seen.eta = _pace(steady) * max(0, seen.steps - seen.step)
     if seen.eval_loss is None:
         seen.eval_loss = windows.last_eval(ends)
     seen.warnings += windows.count(b'"k":"warn"')

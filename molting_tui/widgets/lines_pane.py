@@ -7,13 +7,13 @@ from typing import ClassVar
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import BindingType
-from textual.content import Content
 from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from .. import actions
 from ..state.lines import Line
+from .heading import retitle
 
 ROLES = ("dim", "bold", "answer", "match", "note", "warning", "error")
 
@@ -70,9 +70,7 @@ class LinesPane(ScrollView, can_focus=True):
             self.scroll_to(y=0, animate=False, force=True)
         elif follows:
             self.scroll_to(y=max(0, len(self.rows) - height), animate=False, force=True)
-        heading = self.heading()
-        if str(self._border_title or "") != heading:
-            self.border_title = Content(heading)
+        retitle(self, self.heading())
         for y in range(height):
             if self._painted.get(y) != self._strip(y):
                 self.refresh(Region(0, y, width, 1))

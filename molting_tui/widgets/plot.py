@@ -9,7 +9,6 @@ from typing import ClassVar
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
-from rich.text import Text
 from textual import events
 from textual.geometry import Region
 from textual.message import Message
@@ -21,6 +20,7 @@ from ..state.curves import SMOOTHING, Curve, Drawing
 from ..state.live import AXES
 from ..state.series import Column, Series
 from . import plot_scale
+from .heading import retitle
 from .plot_render import ASCII_SIGNS, SIGNS, Layer, Layout, Row, View, render
 
 _COLOURS = len(SIGNS)
@@ -97,8 +97,7 @@ class Plot(Widget, can_focus=True):
     def show(self, drawing: Drawing) -> None:
         """Show this from the next repaint on; zoom and cursor stay. Cheap: call it whenever curves come or go."""
         self.drawing = drawing
-        if self.border_title != drawing.title:
-            self.border_title = Text(drawing.title)
+        retitle(self, drawing.title)
 
     def refresh_data(self) -> None:
         """Work the curves out anew and repaint the rows that differ."""

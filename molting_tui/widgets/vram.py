@@ -11,6 +11,7 @@ from ..state import memory_lines
 from ..state.curves import Curve, Drawing
 from ..state.gpu import Machine, MemoryHistory, RunUse
 from ..state.lines import Line
+from .heading import retitle
 from .plot import Plot
 
 _STYLES = {
@@ -65,7 +66,7 @@ class MemoryPane(Vertical, can_focus=True):
 
     def show(self, machine: Machine | None, use: RunUse) -> None:
         self._given = (machine, use)
-        self.border_title = Content(memory_lines.title(machine) if machine else "memory")
+        retitle(self, memory_lines.title(machine) if machine else "memory")
 
     def repaint(self) -> None:
         """Fit what there is into the present size."""

@@ -202,7 +202,7 @@ def test_two_hundred_runs_are_summarised_at_once(tmp_path: Path) -> None:
     parsing = time.perf_counter() - began
     assert len(found) == 200 and all(each.state == "finished" for each in found)
     # Parsing the specs cannot be avoided; the rest must not cost much more than that.
-    assert seconds < 6 * parsing
+    assert seconds < 10 * parsing
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
