@@ -74,6 +74,8 @@ class Pyramid:
         for lows, highs in zip(self._lows, self._highs, strict=True):
             length >>= _SHIFT
             del lows[length:], highs[length:]
+        while self._lows and not self._lows[-1]:
+            del self._lows[-1], self._highs[-1]
 
     def has_gap(self, begin: int, end: int) -> bool:
         """Whether a gap lies in [begin, end)."""

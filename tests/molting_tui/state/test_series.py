@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from molting_tui.state.pyramid import Pyramid
@@ -33,6 +33,7 @@ def test_extremes_are_those_of_the_numbers(values: list[float | None], begin: in
     assert pyramid.extremes(begin, end) == expected
 
 
+@example([0.0] * 16, [], 0)
 @given(_values, _values, st.integers(0, 700))
 def test_however_it_grew_the_pyramid_is_the_same(first: list[float | None], then: list[float | None], cut: int) -> None:
     grown = Pyramid()
