@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench setup clean
+.PHONY: demo test fuzz check bench setup clean
 
 demo: $(VENV)/.ready
 	$(BIN)/molting demo
 
 test: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Other random examples than those of `make test`, and more of them.
+fuzz: $(VENV)/.ready-dev
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/molting_tui/state tests/engine/contract tests/engine/data
 
 check: $(VENV)/.ready-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

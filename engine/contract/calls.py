@@ -42,8 +42,18 @@ class Failure(msgspec.Struct, kw_only=True, tag_field="k", tag="failure"):
 Line = Union[Progress, Note, Result, Failure]
 
 
+class Change(msgspec.Struct, kw_only=True):
+    """A key of the spec, as `training.epochs`, and the TOML value that it should have."""
+
+    key: str
+    value: Any
+
+
 class Finding(msgspec.Struct, kw_only=True):
-    """Something a check found. `id` is stable."""
+    """Something a check found. `id` is stable; `rows` counts the training file's rows from 1.
+
+    `fix` is what would mend it where that is mechanical: changes to the spec, shown before they are made.
+    """
 
     id: str
     severity: Literal["error", "warning", "note"]
@@ -51,6 +61,8 @@ class Finding(msgspec.Struct, kw_only=True):
     evidence: str = ""
     why: str = ""
     remedy: str = ""
+    rows: list[int] = []
+    fix: list[Change] = []
 
 
 class Plan(msgspec.Struct, kw_only=True):

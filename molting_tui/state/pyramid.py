@@ -15,7 +15,7 @@ from typing import cast
 
 _SHIFT = 4
 _BLOCK = 1 << _SHIFT
-_LARGEST = 3.4028234663852886e38  # of a 32-bit float
+_LARGEST = 3.402823567797336e38  # what still rounds to a 32-bit float; an average of the largest may lie above it
 _NAN, _INF = math.nan, math.inf
 
 

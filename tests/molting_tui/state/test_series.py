@@ -141,6 +141,7 @@ def test_columns_of_different_length_are_refused() -> None:
         Series().extend([1, 2], [1.0])
 
 
+@example([3.4028234663852886e38, None], 0.8066946862314802, 0)
 @given(_values, st.floats(0, 0.999), st.integers(0, 700))
 def test_the_average_streams(values: list[float | None], smoothing: float, split: int) -> None:
     source = Pyramid(values[:split])
