@@ -28,6 +28,8 @@ VERBS: dict[str, tuple[str, str, type]] = {
     "preflight": ("engine.checks.preflight", "preflight", calls.PreflightRequest),
     "demo-model": ("engine.models.verbs", "demo_model", calls.DemoModelRequest),
     "ask": ("engine.infer.ask", "ask", calls.AskRequest),
+    "pack": ("engine.share.pack", "pack", calls.PackRequest),
+    "unpack": ("engine.share.unpack", "unpack", calls.UnpackRequest),
     "prove": ("engine.infer.prove", "prove", calls.RunRequest),
 }
 

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from . import terminal
-from .commands import ask, attach, demo, doctor, init, prove, resume, runs, stop, train, vram
+from .commands import ask, attach, demo, doctor, init, pack, prove, resume, runs, stop, train, vram
 from .commands.context import Places
 
 HELP = """Molting fine-tunes a small chat model into a persona and shows, with evidence, that it took.
@@ -26,6 +26,7 @@ HELP = """Molting fine-tunes a small chat model into a persona and shows, with e
   molting stop | resume RUN   save and stop; continue
   molting ask RUN QUESTION…   base and adapter side by side
   molting prove RUN           does the adapter change the model?
+  molting pack RUN | unpack FILE   one file to keep or give away; open it
   molting vram                what holds the memory of the GPUs and of the host
 
 RUN is an id, the beginning of one, or a name. `molting COMMAND --help` tells more."""
@@ -100,6 +101,8 @@ _COMMANDS: list[Callable[..., None]] = [
     resume.resume,
     ask.ask,
     prove.prove,
+    pack.pack,
+    pack.unpack,
     vram.vram,
 ]
 for _command in _COMMANDS:

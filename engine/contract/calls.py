@@ -191,6 +191,40 @@ class Proof(msgspec.Struct, kw_only=True):
     warnings: list[str] = []
 
 
+class PackRequest(msgspec.Struct, kw_only=True):
+    """Verb `pack`: a run as one file. `rows` takes its training rows along."""
+
+    run: str
+    models: str
+    file: str
+    rows: bool = False
+
+
+class Packed(msgspec.Struct, kw_only=True):
+    """`size` in bytes; `left_out` says in sentences what stayed here, and why."""
+
+    path: str
+    run: str
+    size: int
+    files: int
+    left_out: list[str] = []
+
+
+class UnpackRequest(msgspec.Struct, kw_only=True):
+    """Verb `unpack`: an archive becomes a run in `runs`."""
+
+    file: str
+    runs: str
+
+
+class Unpacked(msgspec.Struct, kw_only=True):
+    run: str
+    path: str
+    name: str
+    files: int
+    weights: bool  # whether trained weights came with it
+
+
 def decode_line(line: bytes) -> Line:
     """Raises msgspec.DecodeError for anything else."""
     return msgspec.json.decode(line, type=Line)

@@ -132,6 +132,11 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:40].strip("-") or "run"
 
 
+def is_id(text: str) -> bool:
+    """Whether this can be the id, and so the folder name, of a run."""
+    return bool(_ID.fullmatch(text))
+
+
 def create(runs: Path, name: str, fill: Callable[[RunDir], None]) -> RunDir:
     """Make a new run directory that appears whole: `fill` writes into it before it gets its name."""
     durable.make_private_dir(runs)

@@ -1,0 +1,1 @@
+"""Runs that travel: sealed archives, other programs' histories, other programs' trackers."""
