@@ -39,9 +39,6 @@ class Failure(msgspec.Struct, kw_only=True, tag_field="k", tag="failure"):
     log: str = ""
 
 
-Line = Union[Progress, Note, Result, Failure]
-
-
 class Change(msgspec.Struct, kw_only=True):
     """A key of the spec, as `training.epochs`, and the TOML value that it should have."""
 
@@ -65,6 +62,15 @@ class Finding(msgspec.Struct, kw_only=True):
     fix: list[Change] = []
 
 
+class Found(msgspec.Struct, kw_only=True, tag_field="k", tag="found"):
+    """A finding as soon as it is found; the result holds all of them again."""
+
+    finding: Finding
+
+
+Line = Union[Progress, Note, Found, Result, Failure]
+
+
 class Plan(msgspec.Struct, kw_only=True):
     """What a run will do, as far as it is known before it starts."""
 
@@ -77,6 +83,13 @@ class Plan(msgspec.Struct, kw_only=True):
     learning_rate: float
     tokens_per_row: float
     learned_share: float  # of all tokens
+    batch: int = 0
+    accumulation: int = 0
+    first_rate: float = 0.0  # of the first step, and of the last
+    last_rate: float = 0.0
+    capped: bool = False  # the steps were given, not counted from epochs
+    seconds: float | None = None  # told from runs made on this machine; None where none was like it
+    seconds_from: str = ""  # which, in words
 
 
 class CreateRequest(msgspec.Struct, kw_only=True):
@@ -103,6 +116,34 @@ class Started(msgspec.Struct, kw_only=True):
     state: str
 
 
+class SweepRequest(msgspec.Struct, kw_only=True):
+    """Verb `sweep`: a run for every point of a spec's sweep; with `start` false only the plan."""
+
+    spec: str
+    runs: str
+    models: str
+    start: bool = True
+
+
+class SweepRun(msgspec.Struct, kw_only=True):
+    """One run of a sweep: what it has of its own. `run` is empty where it was only planned; `seconds` a forecast."""
+
+    name: str
+    changes: dict[str, Any]
+    steps: int = 0
+    seconds: float | None = None
+    run: str = ""
+
+
+class Sweeping(msgspec.Struct, kw_only=True):
+    """Result of `sweep`. `sweep` is empty where it was only planned; `seconds` is of all runs, one after the other."""
+
+    sweep: str
+    runs: list[SweepRun]
+    seconds: float | None = None
+    comparable: bool = True  # whether the held-out losses measure the same
+
+
 class PreflightRequest(msgspec.Struct, kw_only=True):
     """Verb `preflight`: what will go wrong, without starting anything."""
 
@@ -124,6 +165,18 @@ class DemoModelRequest(msgspec.Struct, kw_only=True):
 
 class DemoModel(msgspec.Struct, kw_only=True):
     path: str
+
+
+class HostRequest(msgspec.Struct, kw_only=True):
+    """Verb `host-start`: find the inference host of this machine's device, or start it."""
+
+
+class HostPlace(msgspec.Struct, kw_only=True):
+    """Where the inference host listens; `device` is a GPU's UUID or "cpu". See `engine.contract.host`."""
+
+    path: str
+    pid: int
+    device: str
 
 
 class AskRequest(msgspec.Struct, kw_only=True):
@@ -210,6 +263,47 @@ class Packed(msgspec.Struct, kw_only=True):
     left_out: list[str] = []
 
 
+Tracker = Literal["tensorboard", "trackio", "wandb"]
+
+
+class ExportRequest(msgspec.Struct, kw_only=True):
+    """Verb `export`: the curves of a run for a tracker, into the folder `dir`."""
+
+    run: str
+    to: Tracker
+    dir: str
+
+
+class Exported(msgspec.Struct, kw_only=True):
+    """`path` is what the tracker opens."""
+
+    run: str
+    to: Tracker
+    path: str
+    steps: int
+    evals: int
+
+
+class TrainerStateRequest(msgspec.Struct, kw_only=True):
+    """Verb `import-history`: a run of what a `trainer_state.json` of transformers recorded."""
+
+    file: str
+    name: str
+    runs: str
+
+
+class ImportedHistory(msgspec.Struct, kw_only=True):
+    """`left_out` counts the entries of its log that tell of no step."""
+
+    run: str
+    path: str
+    name: str
+    steps: int
+    evals: int
+    left_out: int
+    problems: list[str] = []
+
+
 class UnpackRequest(msgspec.Struct, kw_only=True):
     """Verb `unpack`: an archive becomes a run in `runs`."""
 
@@ -223,6 +317,135 @@ class Unpacked(msgspec.Struct, kw_only=True):
     name: str
     files: int
     weights: bool  # whether trained weights came with it
+
+
+class MergeRequest(msgspec.Struct, kw_only=True):
+    """Verb `merge`: base and adapter of a run as one 16-bit model in the new folder `to`."""
+
+    run: str
+    models: str
+    to: str
+    checkpoint: int | None = None
+    gguf: bool = False
+
+
+class MergeProof(msgspec.Struct, kw_only=True):
+    """What was written against the adapter on its base, over the probe questions. KL in nats, a mean over positions.
+
+    `agreement`: share of positions with the same most likely token. `effect`: KL of the adapter from its base.
+    """
+
+    passed: bool
+    sentence: str
+    kl: float
+    agreement: float
+    effect: float
+    identical: int  # of `probes` greedy answers
+    probes: int
+    positions: int
+
+
+class Merged(msgspec.Struct, kw_only=True):
+    """`size` in bytes; `gguf` the name of that file in the folder, empty where there is none, which a note explains."""
+
+    run: str
+    path: str
+    size: int
+    files: int
+    precision: Literal["bf16", "fp16"]
+    gguf: str
+    proof: MergeProof
+    seconds: float
+    notes: list[str] = []
+
+
+class ServeRequest(msgspec.Struct, kw_only=True):
+    """Verb `serve`. `port` 0 takes a free one; Progress of the phase "serving" tells which, in `done`."""
+
+    run: str
+    models: str
+    port: int
+    key: str
+
+
+class Served(msgspec.Struct, kw_only=True):
+    """Result of `serve`, when it has ended."""
+
+    url: str
+    models: list[str]
+
+
+class WhyRequest(msgspec.Struct, kw_only=True):
+    """Verb `why`: find out why a run seems to have changed nothing. `against`: the run it was compared with.
+
+    The others say how the model is really asked; those that are None are as in the run's spec.
+    """
+
+    run: str
+    models: str
+    against: str = ""
+    system: str | None = None
+    chat_template: str | None = None
+    max_new_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+
+
+class Step(msgspec.Struct, kw_only=True):
+    """One question of an investigation. `evidence` holds the numbers that answer it."""
+
+    id: str
+    question: str
+    outcome: Literal["passed", "failed", "unknown", "skipped"]
+    evidence: str = ""
+
+
+Cause = Literal[
+    "effective",
+    "not_trained",
+    "not_applied",
+    "too_weak",
+    "not_generalising",
+    "masked",
+    "misdirected",
+    "wrong_base",
+    "damaged",
+    "same_model",
+]
+
+
+class Investigation(msgspec.Struct, kw_only=True):
+    """Result of `why`: the most likely cause, the sentence with its number, what to do next, and how it was found."""
+
+    cause: Cause
+    sentence: str
+    remedy: str
+    steps: list[Step]
+    findings: list[Finding] = []
+    warnings: list[str] = []
+
+
+class ModelCheckRequest(msgspec.Struct, kw_only=True):
+    """Verb `model-check`: a model (folder, GGUF file, hub id, `org/name@revision`) or an adapter's folder.
+
+    `base` names the base of an adapter where its own word for it is not to be taken.
+    """
+
+    model: str
+    models: str
+    base: str = ""
+
+
+class ModelCheck(msgspec.Struct, kw_only=True):
+    """`about` is what it is, in one line; `path` where it lies."""
+
+    findings: list[Finding]
+    path: str
+    kind: Literal["model", "adapter"]
+    about: str = ""
 
 
 def decode_line(line: bytes) -> Line:

@@ -50,6 +50,13 @@ class Funnel(Event, tag="funnel"):
     stream: bool = False  # counts are then those read so far
 
 
+class Stream(Event, tag="stream"):
+    """How many records the training file has; an estimate from its bytes until all were counted."""
+
+    records: int
+    exact: bool
+
+
 class Phase(Event, tag="phase"):
     """Where the attempt is. `done` of `total` in `unit`; a new name ends the phase before."""
 
@@ -72,16 +79,33 @@ class Metric(Event, tag="metric"):
     rows: int
     seconds: float
     epoch: float
+    presented: int = 0  # tokens of the rows of this step
+    computed: int = 0  # tokens that passed through the model for them: fewer where shared, more where padded
 
 
 class Eval(Event, tag="eval"):
-    """Answer loss over the held-out rows."""
+    """Answer loss over the held-out rows. `train`: that of the steps since the last evaluation."""
 
     step: int
     loss: float | None
     rows: int
     seconds: float
     best: bool = False
+    train: float | None = None
+
+
+class Ability(Event, tag="ability"):
+    """How the model in training does at what it is not trained in, beside the model it began as.
+
+    `loss`: mean nats per token of the expected answers, None where none are given; `base`: the same before training.
+    `kl`: mean KL divergence of the first token of an answer from the base's, in nats, over all `prompts`.
+    """
+
+    step: int
+    prompts: int
+    loss: float | None = None
+    base: float | None = None
+    kl: float | None = None
 
 
 class Sample(Event, tag="sample"):
@@ -92,6 +116,7 @@ class Sample(Event, tag="sample"):
     answer: str
     tokens: int
     stop: str  # "end" or "cap"
+    copied: float | None = None  # share of the answer's tokens that stand in a learned row in the same company
 
 
 class Checkpoint(Event, tag="checkpoint"):
@@ -146,7 +171,9 @@ class End(Event, tag="end"):
     why: str = ""
 
 
-AnyEvent = Union[Start, Funnel, Phase, Metric, Eval, Sample, Checkpoint, Memory, Log, Warn, Control, End]
+AnyEvent = Union[
+    Start, Funnel, Stream, Phase, Metric, Eval, Ability, Sample, Checkpoint, Memory, Log, Warn, Control, End
+]
 
 
 class _Head(msgspec.Struct):

@@ -104,6 +104,34 @@ class RunDir:
         """The last proof of effect, replaced by the next."""
         return self.path / "proof.json"
 
+    @property
+    def answers(self) -> Path:
+        """Frozen answer sheets."""
+        return self.path / "answers"
+
+    def sheet(self, name: str) -> Path:
+        return self.answers / f"{name}.jsonl"
+
+    @property
+    def grades(self) -> Path:
+        """One file per rater and grading."""
+        return self.path / "grades"
+
+    @property
+    def report(self) -> Path:
+        """The cycle report; its notes are kept when it is made again."""
+        return self.path / "report.md"
+
+    @property
+    def report_html(self) -> Path:
+        """The same, with its drawings."""
+        return self.path / "report.html"
+
+    @property
+    def conversations(self) -> Path:
+        """What was said in Chat: one file per conversation."""
+        return self.path / "conversations"
+
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step-{step:08d}"
 

@@ -62,6 +62,8 @@ _SECRETS = [
         (r"(-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----)[\w+/=\s:,\\]{1,8000}", rf"\1{HIDDEN}"),
         (r"\b(?:hf|api_org)_[A-Za-z0-9]{8,}", HIDDEN),
         (r"\bsk-[A-Za-z0-9_-]{12,}", HIDDEN),
+        (r"\b(?:[sr]k_(?:live|test)_|npm_|pypi-|dckr_pat_|shp[a-z]{2}_)[A-Za-z0-9_-]{16,}", HIDDEN),
+        (r"\bSG\.[\w-]{16,80}\.[\w-]{16,80}|\b\d{8,10}:AA[\w-]{30,}", HIDDEN),
         (r"\b(?:gh[pousr]_|github_pat_|glpat-)[A-Za-z0-9_-]{10,}", HIDDEN),
         (r"\bxox[a-z]-[A-Za-z0-9-]{8,}", HIDDEN),
         (r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b", HIDDEN),

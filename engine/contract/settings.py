@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from . import places, tomlcheck
+from .presets import Preset
 from .spec import Auto
 
 Theme = Literal["auto", "dark", "light", "colour-blind", "colour-blind-light", "terminal"]
@@ -38,11 +39,39 @@ class Ui(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     animation: Annotated[Union[bool, Auto], Meta(description="auto: not over SSH")] = "auto"
 
 
+class Host(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """The process that keeps models in memory for `ask`, `prove` and chat."""
+
+    idle_minutes: Annotated[
+        float, Meta(ge=0.01, le=10_080, description="it ends, and frees its memory, after so long without a question")
+    ] = 15.0
+
+
+class Judge(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """A language model behind an OpenAI-compatible endpoint, as a second rater."""
+
+    base_url: Annotated[
+        str, Meta(pattern=r"^(https?://\S+)?$", description='as "http://localhost:8000/v1"; empty: there is no judge')
+    ] = ""
+    model: Annotated[str, Meta(max_length=200, description="its name there")] = ""
+    api_key_env: Annotated[
+        str,
+        Meta(pattern=r"^\w*$", description="variable of the environment that holds the key; empty: none needed"),
+    ] = ""
+    timeout: Annotated[float, Meta(ge=1.0, le=3600.0, description="seconds that one reply may take")] = 60.0
+
+
 class Settings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """All of `config.toml`."""
 
     paths: Paths = Paths()
     ui: Ui = Ui()
+    host: Host = Host()
+    judge: Judge = Judge()
+    presets: Annotated[
+        dict[str, Preset],
+        Meta(description="ways to answer in Chat, as { mine = { temperature = 0.6, top_p = 0.9, top_k = 40 } }"),
+    ] = {}
     keys: Annotated[
         dict[str, str], Meta(description='keys of your own, as { stop = "S,f9" }; the names are in docs/keys.md')
     ] = {}

@@ -6,7 +6,7 @@ Every key carries its own description; `docs/spec.md` and the file that `molting
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
 import msgspec
 from msgspec import Meta
@@ -114,7 +114,7 @@ class Training(_Section, frozen=True):
         float, Meta(gt=0.0, le=10_000.0, description="times each row is seen; max_steps wins when given")
     ] = 5.0
     max_steps: Annotated[Count, Meta(description="optimizer steps; 0: from epochs")] = 0
-    batch: Annotated[int, Meta(ge=1, le=4096, description="rows that pass through the model together")] = 4
+    batch: Annotated[int, Meta(ge=1, le=4096, description="rows that pass through together where they are padded")] = 4
     accumulation: Annotated[
         int, Meta(ge=1, le=4096, description="batches per optimizer step; rows per step = batch x this")
     ] = 1
@@ -134,7 +134,14 @@ class Training(_Section, frozen=True):
     ] = "auto"
     packing: Annotated[
         Union[bool, Auto],
-        Meta(description="several rows in one sequence without padding; auto: where the result is the same"),
+        Meta(description="shared beginnings are computed once, no padding; auto: where the result is the same"),
+    ] = "auto"
+    batch_tokens: Annotated[
+        Union[Auto, Annotated[int, Meta(ge=16, le=1_048_576)]],
+        Meta(description="tokens that pass through together where rows are packed; auto: what memory allows"),
+    ] = "auto"
+    compile: Annotated[
+        Union[bool, Auto], Meta(description="compile the model's layers; auto: where the run is long enough to gain")
     ] = "auto"
     save_every: Annotated[
         Union[Auto, Positive], Meta(description="optimizer steps between sealed checkpoints; auto: about ten a run")
@@ -175,6 +182,25 @@ class Generation(_Section, frozen=True):
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1, description="for sampling")] = 0
 
 
+class Sweep(_Section, frozen=True):
+    """Several runs of one spec, each with other values: `molting sweep`."""
+
+    grid: Annotated[
+        dict[str, Any], Meta(description='values to try, as { "method.rank" = [8, 16] }; a run for each combination')
+    ] = {}
+    runs: Annotated[
+        list[dict[str, Any]], Meta(description='single runs to try, as [{ "method.rank" = 8 }]; each with all of grid')
+    ] = []
+    stop_worse: Annotated[bool, Meta(description="end a run early that is clearly worse than another of the sweep")] = (
+        False
+    )
+    id: Annotated[str, Meta(max_length=200, description="written when frozen: the sweep that this run belongs to")] = ""
+    changes: Annotated[dict[str, Any], Meta(description="written when frozen: what this run has of its own")] = {}
+    comparable: Annotated[
+        bool, Meta(description="written when frozen: whether its runs' held-out losses measure the same")
+    ] = True
+
+
 class Spec(_Section, frozen=True):
     """One training run."""
 
@@ -186,6 +212,7 @@ class Spec(_Section, frozen=True):
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
     generation: Generation = Generation()
+    sweep: Sweep = Sweep()
 
     @property
     def rows_per_step(self) -> int:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import os
-import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,17 +14,20 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 
-from . import durable, events, lifecycle, locks, processes
+from . import durable, events, lifecycle, locks, names, processes
 from .errors import MoltingError
 from .lifecycle import Shown, Transition
+from .plainfile import open_plain, read_plain
 from .rundir import AttemptDir, RunDir
 from .spec import Spec
 
 WINDOW = 64 << 10  # bytes read from either end of an event log
 _SEARCH = 1 << 20  # bytes looked through for the last evaluation, which is rarer than steps
-_TREND = 20
+_TREND = 8  # parts of a run whose mean losses make its trend
+_STEADY = 20  # last steps whose durations give the pace
+_SAMPLES = 16  # places of a long log that are looked at for the trend
+_SAMPLE = 2 << 10  # bytes at each
 _SMALL = 1 << 20  # a spec or lifecycle longer than this is not one
-_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Summary(msgspec.Struct, kw_only=True):
@@ -44,13 +46,19 @@ class Summary(msgspec.Struct, kw_only=True):
     loss: Union[float, None] = None
     eval_loss: Union[float, None] = None
     score: Union[float, None] = None
-    trend: list[Union[float, None]] = []  # the last losses, oldest first; None where one was not finite
+    trend: list[Union[float, None]] = []  # mean losses of eighths of the attempt; None last: the last was not finite
     eta: Union[float, None] = None
+    rows_rate: Union[float, None] = None  # rows a second over the last steps
+    token_rate: Union[float, None] = None  # tokens of those rows a second
+    shared: Union[float, None] = None  # the share of those tokens that was not computed again
     checkpoint: Union[int, None] = None  # step of the newest checkpoint that looks whole
     resumable: bool = False
     base: str = ""
     method: str = ""
     parent: str = ""
+    sweep: str = ""
+    changes: dict[str, Any] = {}  # what the run has of its own in its sweep: dotted key -> value
+    comparable: bool = True  # whether the held-out losses of its sweep measure the same
     started: Union[float, None] = None
     changed: Union[float, None] = None  # last transition
     warnings: int = 0  # in the parts of the log that were read
@@ -81,6 +89,7 @@ def summarise(run: RunDir) -> Summary:
         _read_lifecycle(run, seen, problems)
         _read_events(run, seen, problems)
         _judge(run, seen)
+        seen.score = _score(run)
     except MoltingError as error:
         problems.append(error.message)
     except OSError as error:
@@ -132,11 +141,13 @@ def _located(run: RunDir, spec: Spec) -> Spec:
 
 
 def name_of(run: RunDir) -> str:
-    """The display name of `run`, its id where it has none or the spec is damaged. For `rundir.find`."""
+    """The name of `run` as `names.shown` decides. For `rundir.find`."""
+    given = names.given(run.path.parent)
     try:
-        return load_spec(run).name or run.id
+        own = "" if run.id in given else load_spec(run).name
     except MoltingError:
-        return run.id
+        own = ""
+    return names.shown(run.id, own, given)
 
 
 def transitions(run: RunDir) -> tuple[list[Transition], int]:
@@ -185,6 +196,7 @@ def _read_spec(run: RunDir, seen: Summary, problems: list[str]) -> None:
         return
     seen.name = spec.name or run.id
     seen.base, seen.method, seen.parent = spec.model.base, spec.method.kind, spec.parent
+    seen.sweep, seen.changes, seen.comparable = spec.sweep.id, spec.sweep.changes, spec.sweep.comparable
     seen.steps = spec.training.max_steps
 
 
@@ -211,6 +223,8 @@ def _judge(run: RunDir, seen: Summary) -> None:
     seen.resumable = seen.state in {"interrupted", "failed", "lost"} and seen.checkpoint is not None
     if seen.state != "training":
         seen.eta = None
+    if seen.state == "finished" and not seen.attempt:
+        seen.method = ""  # imported: how it was trained is not recorded
 
 
 def _read_events(run: RunDir, seen: Summary, problems: list[str]) -> None:
@@ -230,16 +244,18 @@ def _read_attempt(attempt: AttemptDir, seen: Summary, ends: int | None, problems
         return ends
     start = next((event for event in _decoded(windows.head) if isinstance(event, events.Start)), None)
     metrics = [event for event in _decoded(windows.tail) if isinstance(event, events.Metric)]
-    metrics = [metric for metric in metrics if ends is None or metric.step <= ends][-_TREND:]
+    metrics = [metric for metric in metrics if ends is None or metric.step <= ends]
     if start and ends is None:
         seen.step, seen.steps = start.step, start.steps
     if metrics and not seen.trend:
         seen.step, seen.loss = metrics[-1].step, metrics[-1].loss
-        seen.trend = [metric.loss for metric in metrics]
+        sampled = [event for event in _decoded(windows.sampled) if isinstance(event, events.Metric)]
+        seen.trend = _trend([*sampled, *metrics])
         if attempt.number == seen.attempt:
             first = start.step + 1 if start else None  # slow: caches are cold, memory is being claimed
-            steady = [metric for metric in metrics if metric.step != first] or metrics
-            seen.eta = _pace(steady) * max(0, seen.steps - seen.step)
+            last = metrics[-_STEADY:]
+            steady = [metric for metric in last if metric.step != first] or last
+            _tell_pace(steady, seen)
     if seen.eval_loss is None:
         seen.eval_loss = windows.last_eval(ends)
     seen.warnings += windows.count(b'"k":"warn"')
@@ -250,17 +266,57 @@ def _read_attempt(attempt: AttemptDir, seen: Summary, ends: int | None, problems
     return start.step if ends is None else min(ends, start.step)
 
 
-def _pace(metrics: list[events.Metric]) -> float:
-    """Seconds a step, of these steps alone: loading and evaluating are not in it."""
-    return sum(metric.seconds for metric in metrics) / len(metrics)
+def _trend(metrics: list[events.Metric]) -> list[float | None]:
+    """The mean loss of equal parts of the steps, in order: a curve without its noise. Empty parts are left out.
+
+    A last loss that is not finite stands at the end as None.
+    """
+    first, last = metrics[0].step, metrics[-1].step
+    parts: list[list[float]] = [[] for _ in range(_TREND)]
+    for metric in metrics:
+        if metric.loss is not None and first <= metric.step <= last:
+            parts[(metric.step - first) * _TREND // (last - first + 1)].append(metric.loss)
+    means: list[float | None] = [sum(part) / len(part) for part in parts if part]
+    return [*means[: _TREND - 1], None] if metrics[-1].loss is None else means
+
+
+def _score(run: RunDir) -> float | None:
+    """Of the last complete grading, out of 10. Read again only when a sheet or a grade file has changed."""
+    if not run.grades.is_dir():
+        return None
+    from . import grades, sheets  # most runs have no grades, and the app's first screen stands sooner without
+
+    files = [*sheets.listed(run), *grades.listed(run)]
+    stats = tuple((str(file), found.st_size, found.st_mtime_ns) for file in files for found in [file.lstat()])
+    return _score_of(str(run.path), stats) if stats else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _score_of(path: str, stats: tuple[tuple[str, int, int], ...]) -> float | None:
+    from . import grading
+
+    found = grading.latest(grading.of_run(RunDir(Path(path)))[0])
+    return grading.result(found).score if found else None
+
+
+def _tell_pace(metrics: list[events.Metric], seen: Summary) -> None:
+    """The time left and the rates, from these steps alone: loading and evaluating are not in their seconds."""
+    seconds = sum(metric.seconds for metric in metrics)
+    presented, computed = sum(metric.presented for metric in metrics), sum(metric.computed for metric in metrics)
+    seen.eta = seconds / len(metrics) * max(0, seen.steps - seen.step)
+    if seconds > 0:
+        seen.rows_rate = sum(metric.rows for metric in metrics) / seconds
+        seen.token_rate = presented / seconds if presented else None
+    seen.shared = max(0.0, 1 - computed / presented) if presented else None
 
 
 class _Windows:
     """The two ends of one event log, and the search for what is rare in it."""
 
-    def __init__(self, head: bytes, tail: bytes, before: bytes) -> None:
+    def __init__(self, head: bytes, tail: bytes, before: bytes, sampled: bytes) -> None:
         self.head = head  # whole lines
         self.tail = tail  # whole lines; all of the log where it is short
+        self.sampled = sampled  # lines from places spread over what lies before the tail
         self._before = before  # what lies before the tail, up to a limit
         self.newer = False
         for line in head.split(b"\n")[:1]:
@@ -268,19 +324,20 @@ class _Windows:
 
     @classmethod
     def read(cls, path: Path) -> _Windows:
-        fd = _open_plain(path)
+        fd = open_plain(path)
         try:
             size = os.fstat(fd).st_size
             head = _whole_lines(os.pread(fd, WINDOW, 0))
             begin = max(len(head), size - _SEARCH)
             rest = _whole_lines(os.pread(fd, size - begin, begin))
+            sampled = b"".join(_sampled(fd, size - WINDOW))
         finally:
             os.close(fd)
         if begin > len(head):
             rest = rest[rest.find(b"\n") + 1 :]  # its first line began before the window
         everything = head + rest
         cut = everything.find(b"\n", len(everything) - WINDOW) + 1 if len(everything) > WINDOW else 0
-        return cls(head, everything[cut:], everything[:cut])
+        return cls(head, everything[cut:], everything[:cut], sampled)
 
     def count(self, needle: bytes) -> int:
         return (self._before + self.tail).count(needle)
@@ -295,6 +352,13 @@ class _Windows:
                 if isinstance(event, events.Eval) and (ends is None or event.step <= ends):
                     return event.loss
         return None
+
+
+def _sampled(fd: int, end: int) -> Iterator[bytes]:
+    """Some whole lines from each of a few places before `end`, in order; nothing where `end` lies before the file."""
+    for place in range(_SAMPLES if end > 0 else 0):
+        part = os.pread(fd, _SAMPLE, end * place // _SAMPLES)
+        yield part[part.find(b"\n") + 1 : part.rfind(b"\n") + 1]
 
 
 def _decoded(lines: bytes) -> Iterator[events.AnyEvent]:
@@ -325,30 +389,9 @@ def _whole_lines(raw: bytes) -> bytes:
     return raw[: raw.rfind(b"\n") + 1]
 
 
-def _open_plain(path: Path) -> int:
-    """A descriptor of a plain file. A symlink, a FIFO or a device in its place is refused, never waited for."""
-    try:
-        fd = os.open(path, _READ)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise MoltingError(f"{path} cannot be read: {error.strerror}.") from None
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise MoltingError(f"{path} is not a plain file.")
-    return fd
-
-
 def read_small(path: Path) -> bytes:
-    """A plain file of at most 1 MiB. OSError, or MoltingError for anything else in its place."""
-    fd = _open_plain(path)
-    try:
-        raw = os.pread(fd, _SMALL + 1, 0)
-    finally:
-        os.close(fd)
-    if len(raw) > _SMALL:
-        raise MoltingError(f"{path} is far too large to be what it should be.")
-    return raw
+    """A plain file of at most 1 MiB. FileNotFoundError, or MoltingError for anything else in its place."""
+    return read_plain(path, _SMALL)
 
 
 def newest_first(summaries: Iterable[Summary]) -> list[Summary]:

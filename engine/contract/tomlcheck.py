@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -32,6 +32,7 @@ else:
 T = TypeVar("T", bound=msgspec.Struct)
 
 MAX_BYTES = 1 << 20
+Mistakes = Iterable[tuple[KeyPath, str]]
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,11 @@ class SpecError(MoltingError):
         super().__init__(message, code=2)
 
 
-def load(path_or_text: Union[Path, str], struct_type: type[T]) -> T:
-    """The Struct that a TOML file (a Path) or text (a str) describes. SpecError with all that is wrong."""
+def load(path_or_text: Union[Path, str], struct_type: type[T], also: Callable[[T], Mistakes] | None = None) -> T:
+    """The Struct that a TOML file (a Path) or text (a str) describes. SpecError with all that is wrong.
+
+    `also` says what types cannot: where, and a sentence, for everything that does not fit together.
+    """
     name = safe(str(path_or_text), keep_newlines=False) if isinstance(path_or_text, Path) else "This text"
     try:
         text = _read(path_or_text) if isinstance(path_or_text, Path) else _checked_text(path_or_text)
@@ -70,6 +74,9 @@ def load(path_or_text: Union[Path, str], struct_type: type[T]) -> T:
         raise SpecError(name, [Problem(error.line, "", str(error))]) from None
     checker = _Checker(struct_type, key_lines(text))
     value = checker.struct(struct_type, data, ())
+    if also and not checker.problems:
+        for path, message in also(value):
+            checker.add(path, message)
     if checker.problems:
         raise SpecError(name, checker.problems)
     return value

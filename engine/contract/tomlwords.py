@@ -44,6 +44,10 @@ def expected_words(kind: inspect.Type) -> str:
     if isinstance(kind, inspect.ListType):
         least = f" of at least {kind.min_length}" if kind.min_length else ""
         return f"a list{least} in which each item is {expected_words(kind.item_type)}"
+    if isinstance(kind, inspect.AnyType):
+        return "any value"
+    if isinstance(kind, inspect.DictType) and isinstance(kind.value_type, inspect.AnyType):
+        return "a table"
     if isinstance(kind, inspect.DictType):
         return f"a table in which each value is {expected_words(kind.value_type)}"
     if isinstance(kind, inspect.StructType):

@@ -270,3 +270,13 @@ def test_kill_9_in_the_middle_of_writing_costs_at_most_the_torn_line(tmp_path: P
                 seen[event["kill"]] = event["n"]
     assert reader.damaged <= kills and len(seen) >= kills // 2
     assert not reader.restarted
+
+
+@pytest.mark.parametrize("sizes", [[10, 300_000, 5], [3, MAX_LINE + 5, 700_000, 4, 2 * MAX_LINE], [900_000] * 3, []])
+def test_blocks_hold_what_read_gives(sizes: list[int], tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"".join(b"%d" % n + b"x" * size + b"\n" for n, size in enumerate(sizes)) + b"torn")
+    whole, parts = JournalReader(log), JournalReader(log)
+    lines = [line for block in parts.blocks() for line in parts.usable(block.split(b"\n"))]
+    assert lines == whole.read()
+    assert parts.damaged == whole.damaged == sum(size > MAX_LINE for size in sizes)
