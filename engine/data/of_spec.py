@@ -10,7 +10,7 @@ from engine.contract.spec import Spec
 from .encode import Encoder
 from .prepare import DataOptions, data_mapping
 from .template import ChatTemplate, template_source
-from .tokenizer import load_tokenizer
+from .tokenizer import TokenizerFiles, load_tokenizer
 
 
 def options(spec: Spec) -> DataOptions:
@@ -34,7 +34,11 @@ def encoder_for(spec: Spec, folder: Path) -> Encoder:
     Without a template, what stands between a prompt and its answer is the format's, so the rows are looked at.
     MoltingError for a model without a usable tokenizer or template.
     """
-    files = load_tokenizer(folder)
+    return encoder_from(spec, load_tokenizer(folder))
+
+
+def encoder_from(spec: Spec, files: TokenizerFiles) -> Encoder:
+    """The same, of a tokenizer that was read already."""
     source = template_source(spec.model.chat_template, files.chat_template)
     # A template that writes today's date must write the same one when the run is resumed tomorrow.
     today = datetime.fromisoformat(spec.data.date) if spec.data.date else None

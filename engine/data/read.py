@@ -55,10 +55,14 @@ class Dropped(msgspec.Struct, frozen=True):
 
 
 class RecordStream:
-    """The rows of a file. Every `iter()` reads it anew from the beginning and resets the counts."""
+    """The rows of a file. Every `iter()` reads it anew from the beginning and resets the counts.
+
+    Rows are numbered from `first`; damaged ones before row `counted_from` were counted by an earlier reader.
+    """
 
     def __init__(self, path: Path, rows: Callable[[Source], Rows]) -> None:
         self.path = path
+        self.first = self.counted_from = 0
         self._rows = rows
         self._reset()
 
@@ -80,7 +84,7 @@ class RecordStream:
         """
         self._reset()
         with Source(self.path) as source:
-            for index, value in enumerate(self._rows(source)):
+            for index, value in enumerate(self._rows(source), self.first):
                 self.read = index + 1
                 self.position = source.position
                 if value.__class__ is dict:
@@ -96,6 +100,8 @@ class RecordStream:
                     self._drop(index, value.why if isinstance(value, Damaged) else _not_a_row(value))
 
     def _drop(self, index: int, why: str) -> None:
+        if index < self.counted_from:
+            return
         self.dropped[why] += 1
         if len(self.examples) < EXAMPLES:
             self.examples.append(Dropped(index, why))

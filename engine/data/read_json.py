@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -33,9 +34,11 @@ TOO_DEEP = Damaged("nested too deeply")
 
 def jsonl_rows(source: Source) -> Iterator[Any]:
     """One value a line; or the items of an array that bears the wrong name."""
-    if _first_byte(source) == b"[":
-        yield from _array(source, "item")
-        return
+    yield from array_rows(source) if first_byte(source) == b"[" else line_rows(source)
+
+
+def line_rows(source: Source) -> Iterator[Any]:
+    """One value a line."""
     decode = msgspec.json.Decoder().decode
     for line in source.lines():
         if line is None:
@@ -64,23 +67,24 @@ def _lenient(line: bytes) -> Any:
 
 def json_rows(source: Source) -> Iterator[Any]:
     """The items of an array, wherever it is; or the file's one object; or its lines, if it holds lines."""
-    start = _first_byte(source)
+    start = first_byte(source)
     if start == b"[":
-        yield from _array(source, "item")
+        yield from array_rows(source)
     elif start != b"{":
         raise bad_data(source.path, "is not a JSON array or object", "Its first character must be [ or {.")
-    elif _is_lines(source):
+    elif is_lines(source):
         yield from jsonl_rows(source)
     else:
         key = _array_key(source)
-        yield from _array(source, f"{key}.item" if key is not None else "")
+        yield from array_rows(source, f"{key}.item" if key is not None else "")
 
 
-def _first_byte(source: Source) -> bytes:
+def first_byte(source: Source) -> bytes:
+    """The first visible byte."""
     return next(source.chunks(), b"").lstrip()[:1]
 
 
-def _is_lines(source: Source) -> bool:
+def is_lines(source: Source) -> bool:
     """Whether a .json file holds one object a line: the first line is a whole object, and more follows."""
     first, newline, rest = next(source.chunks(), b"").lstrip().partition(b"\n")
     if not newline or not rest.strip():
@@ -128,9 +132,9 @@ def _bounded(source: Source) -> Iterator[bytes]:
 class _BoundedReader:
     """What ijson reads from; it stops a row that never ends. `since`: bytes since the last row."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, begin: bytes) -> None:
         self._path = source.path
-        self._chunks = source.chunks()
+        self._chunks = itertools.chain([begin] if begin else [], source.chunks())
         self.since = 0
         self.rows = 0
 
@@ -148,10 +152,11 @@ class _BoundedReader:
         return chunk
 
 
-def _array(source: Source, prefix: str) -> Iterator[Any]:
+def array_rows(source: Source, prefix: str = "item", begin: bytes = b"") -> Iterator[Any]:
+    """The items of the array at `prefix`. `begin`: stands before the text, as [ where a source begins inside one."""
     if not source.ends_with(b"]", b"}"):
         raise bad_data(source.path, "breaks off in the middle: it does not end in ] or }", "Copy it again.")
-    reader = _BoundedReader(source)
+    reader = _BoundedReader(source, begin)
     count = 0
     try:
         for value in ijson.items(reader, prefix, buf_size=CHUNK):
@@ -159,7 +164,7 @@ def _array(source: Source, prefix: str) -> Iterator[Any]:
             reader.rows = count = count + 1
             yield value
     except ijson.JSONError as error:
-        yield from _salvage(source, error, prefix, count)
+        yield from _salvage(source, error, prefix if not begin else "", count)
 
 
 def _salvage(source: Source, error: Exception, prefix: str, done: int) -> list[Any]:

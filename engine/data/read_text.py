@@ -15,24 +15,27 @@ _NOT_CSV = Damaged("not valid CSV")
 _LOOK = 1 << 20  # bytes looked at to tell paragraphs from lines
 
 
-def csv_rows(source: Source) -> Iterator[Any]:
-    """Rows as objects named by the header line."""
+def csv_rows(source: Source, offset: int = 0) -> Iterator[Any]:
+    """Rows as objects named by the header line. `offset`: the byte at which to begin, where it is not the first row."""
     csv.field_size_limit(RECORD_LIMIT)  # the module's own limit, 128 KiB, is less than a long answer
     lines = _csv_lines(source)
     header_line = next(lines, "")
     delimiter = max(",;\t", key=header_line.count)
-    header = _next_row(csv.reader([header_line], delimiter=delimiter), source)
+    header = next_row(csv.reader([header_line], delimiter=delimiter), source)
     names = [name.strip() for name in header] if isinstance(header, list) else []
     if not any(names) or len(set(names)) != len(names):
         raise bad_data(source.path, "has no usable header line", "Its first line must name every column once.")
     wrong = Damaged(f"does not have the {len(names)} columns of the header")
+    if offset:
+        source.begin_at(offset)
+        lines = _csv_lines(source)
     reader = csv.reader(lines, delimiter=delimiter)
-    while (row := _next_row(reader, source)) is not None:
+    while (row := next_row(reader, source)) is not None:
         if row:
             yield _csv_row(names, row, wrong)
 
 
-def _next_row(reader: Any, source: Source) -> list[str] | Damaged | None:
+def next_row(reader: Any, source: Source) -> list[str] | Damaged | None:
     """The next row, None at the end. The csv module goes on with the next line after an error."""
     try:
         row: list[str] | None = next(reader, None)
@@ -75,9 +78,11 @@ def _is_text(text: str) -> bool:
     return True
 
 
-def text_rows(source: Source) -> Iterator[Any]:
-    """Paragraphs, or lines where the file has no blank line between texts."""
-    paragraphs = _has_blank_line(source)
+def text_rows(source: Source, offset: int = 0) -> Iterator[Any]:
+    """Paragraphs, or lines where the file has no blank line between texts. `offset`: the byte at which to begin."""
+    paragraphs = has_blank_line(source)
+    if offset:
+        source.begin_at(offset)
     texts: list[bytes] = []
     length = 0
     for line in source.lines():
@@ -96,7 +101,7 @@ def text_rows(source: Source) -> Iterator[Any]:
     yield from [TOO_LONG] if length > RECORD_LIMIT else _text(texts)
 
 
-def _has_blank_line(source: Source) -> bool:
+def has_blank_line(source: Source) -> bool:
     """Whether a blank line stands between two texts in the file's first MiB."""
     text_before = blank_before = False
     for line in source.lines():
@@ -120,15 +125,17 @@ def _text(lines: list[bytes]) -> list[Any]:
     return [text] if text else []
 
 
-def parquet_rows(source: Source) -> Iterator[Any]:
-    """Rows as objects. `source.position` advances by the share of rows read."""
+def parquet_rows(source: Source, group: int = 0) -> Iterator[Any]:
+    """Rows as objects, from row group `group` on. `source.position` advances by the share of rows read."""
     import pyarrow
     from pyarrow import parquet
 
     try:
         table = parquet.ParquetFile(source.file, memory_map=False, pre_buffer=False)
-        total, done = max(1, table.metadata.num_rows), 0
-        for batch in table.iter_batches(batch_size=BATCH, use_threads=False):
+        total = max(1, table.metadata.num_rows)
+        done = sum(table.metadata.row_group(before).num_rows for before in range(min(group, table.num_row_groups)))
+        groups = list(range(group, table.num_row_groups))
+        for batch in table.iter_batches(batch_size=BATCH, row_groups=groups, use_threads=False):
             done += batch.num_rows
             source.position = source.size * done // total
             yield from batch.to_pylist()

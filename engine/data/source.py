@@ -59,6 +59,20 @@ class Source:
     def __exit__(self, *exc: object) -> None:
         self.file.close()
 
+    @property
+    def plain(self) -> bool:
+        """Whether bytes of the file are bytes of its text."""
+        return self._encoding == "utf-8"
+
+    @property
+    def start(self) -> int:
+        """The byte at which reading begins: behind the byte order mark."""
+        return self._mark
+
+    def begin_at(self, offset: int) -> None:
+        """Let `chunks` and `lines` begin at this byte."""
+        self._mark = offset
+
     def chunks(self) -> Iterator[bytes]:
         """The whole file from its beginning in pieces of about 64 KiB, without its byte order mark."""
         self.file.seek(self._mark)

@@ -248,8 +248,8 @@ def test_shuffling_loses_and_doubles_nothing(lengths: list[int], size: int) -> N
     import random
 
     from engine.data.conversation import Conversation, Turn
-    from engine.data.stream import shuffled
+    from engine.data.stream import Shuffled
 
     items = [(i, Conversation([Turn("user", "x" * length)])) for i, length in enumerate(lengths)]
 
-    assert sorted(i for i, _ in shuffled(items, size, random.Random(0))) == list(range(len(items)))
+    assert sorted(i for i, _ in Shuffled(items, size, random.Random(0))) == list(range(len(items)))
