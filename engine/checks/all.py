@@ -1,0 +1,38 @@
+"""Every check that looks at a spec before it is trained, the cheapest kinds first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from engine.contract.calls import Finding
+
+from . import content, data, facts, questions, room, steps, targets, template
+from .case import Case, Check
+
+GROUPS: dict[str, Sequence[Check]] = {
+    "learning targets": targets.CHECKS,
+    "template and prompt": template.CHECKS,
+    "step plan": steps.CHECKS,
+    "questions": questions.CHECKS,
+    "rows": data.CHECKS,
+    "content": content.CHECKS,
+    "facts": facts.CHECKS,
+    "room": room.CHECKS,
+}
+_ORDER = {"error": 0, "warning": 1, "note": 2}
+
+
+def find(case: Case) -> Iterator[Finding]:
+    """What each check finds, as it is found."""
+    for checks in GROUPS.values():
+        for check in checks:
+            yield from check(case)
+
+
+def findings(case: Case) -> list[Finding]:
+    """What all checks find, errors first."""
+    return worst_first(list(find(case)))
+
+
+def worst_first(found: list[Finding]) -> list[Finding]:
+    return sorted(found, key=lambda finding: _ORDER[finding.severity])
