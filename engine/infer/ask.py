@@ -33,7 +33,7 @@ def ask(request: calls.AskRequest, tell: Callable[[calls.Line], None]) -> calls.
     return calls.Asked(answers=pairs, seconds=time.monotonic() - began, mode=mode)
 
 
-def chosen_options(own: Generation, request: calls.AskRequest) -> Generation:
+def chosen_options(own: Generation, request: calls.AskRequest | calls.WhyRequest) -> Generation:
     """The run's own generation settings with those that the request gives. MoltingError (code 2) out of range."""
     given = {name: getattr(request, name) for name in _OVERRIDES}
     values = msgspec.to_builtins(own) | {name: value for name, value in given.items() if value is not None}

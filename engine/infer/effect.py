@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 
 from engine.contract.errors import MoltingError
+from engine.train import batch
+from engine.train.attention import tree_attention
+from engine.train.loss import model_inputs
 
 from .generate import answering
 from .head import chunk_length, hidden_states, logits
@@ -21,6 +25,7 @@ from .voices import Voices
 # so neither proves much without the KL, while weights that flip nothing change no answer whatever their KL.
 LEAST_KL = 0.05
 LEAST_FLIP_RATE = 0.01
+TOKENS = 2048  # that pass through the model at once
 
 Verdict = Literal["effective", "too_weak", "not_applied"]
 
@@ -32,6 +37,11 @@ class Shift:
     kl: float
     flip_rate: float
     positions: int
+
+
+class _Row(NamedTuple):
+    input_ids: Sequence[int]
+    labels: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -46,15 +56,16 @@ class Weights:
 def measure_shift(
     voices: Voices, sequences: Sequence[Sequence[int]], advance: Callable[[int], None] = lambda done: None
 ) -> Shift:
-    """The shift over every position of `sequences` (token ids), one sequence and some positions at a time.
+    """The shift over every position of `sequences` (token ids), some positions at a time.
 
-    Positions count alike whichever sequence they are in. Raises MoltingError (nan_loss) where a model's
-    answer is not a number.
+    Positions count alike whichever sequence they are in; what sequences begin with alike is computed once and counted
+    for each. Raises MoltingError (nan_loss) where a model's answer is not a number.
     """
-    nats, flips, positions = 0.0, 0, 0
-    for done, ids in enumerate(sequences, start=1):
-        kl, flipped = _shift_of_one(voices, ids)
-        nats, flips, positions = nats + kl, flips + flipped, positions + len(ids)
+    nats, flips, positions, done = 0.0, 0, 0, 0
+    for layout, finished in _layouts(voices.tuned, [ids for ids in sequences if len(ids)]):
+        kl, flipped = _shift_of(voices, layout)
+        nats, flips, positions = nats + kl, flips + flipped, positions + len(layout.sources)
+        done += finished
         advance(done)
     if not positions:
         raise ValueError("no position to measure at")
@@ -67,19 +78,39 @@ def measure_shift(
     return Shift(nats / positions, flips / positions, positions)
 
 
-def _shift_of_one(voices: Voices, ids: Sequence[int]) -> tuple[float, int]:
-    """Sum of KL in nats and number of flips over the positions of one sequence."""
-    base = _hidden(voices.as_base, ids)
-    tuned = _hidden(voices.as_tuned, ids)
+def _layouts(model: Any, sequences: Sequence[Sequence[int]]) -> Iterator[tuple[batch.Layout, int]]:
+    """Layouts whose `sources` are every position of every sequence, and how many sequences each holds."""
+    if batch.unpackable(model.config.get_text_config(), max(map(len, sequences), default=0) + 1):
+        for ids in sequences:
+            places = [(0, place) for place in range(len(ids))]
+            yield batch.Layout([list(ids)], [list(range(len(ids)))], [len(ids)], places), 1
+        return
+    # A position is a source where something follows it, so a token is put behind each sequence.
+    rows = [_Row([*ids, ids[-1]], [0] * (len(ids) + 1)) for ids in sequences]
+    for part in batch.micro_batches(rows, TOKENS):
+        yield batch.pack(part), len(part)
+
+
+def _shift_of(voices: Voices, layout: batch.Layout) -> tuple[float, int]:
+    """Sum of KL in nats and number of flips over the sources of one layout."""
+    places, counts = torch.tensor([place for _, place in layout.sources]).unique(return_counts=True)
+    base, tuned = (_states_of(voice, layout)[places] for voice in (voices.as_base, voices.as_tuned))
     nats, flips = 0.0, 0
     step = chunk_length(voices.tuned)
-    for start in range(0, len(ids), step):
-        p = _log_probabilities(voices.as_base, base[start : start + step])
-        q = _log_probabilities(voices.as_tuned, tuned[start : start + step])
+    for start in range(0, len(places), step):
+        p = log_probabilities(voices.as_base, base[start : start + step])
+        q = log_probabilities(voices.as_tuned, tuned[start : start + step])
         kl, flipped = divergence(p, q)
-        nats += float(kl.sum())
-        flips += int(flipped.sum())
+        times = counts[start : start + step].to(kl.device)
+        nats += float((kl * times).sum())
+        flips += int((flipped * times).sum())
     return nats, flips
+
+
+def _states_of(voice: Callable[[], Any], layout: batch.Layout) -> torch.Tensor:
+    """The last hidden states [tokens, width] of one voice over the one line of `layout`."""
+    with voice() as model, answering(model), tree_attention(model) if layout.segments else contextlib.nullcontext():
+        return hidden_states(model, **model_inputs(layout, model.device))[0]
 
 
 def divergence(p: torch.Tensor, q: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -91,13 +122,15 @@ def divergence(p: torch.Tensor, q: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     return terms.sum(dim=1), p.argmax(dim=1) != q.argmax(dim=1)
 
 
-def _hidden(voice: Callable[[], Any], ids: Sequence[int]) -> torch.Tensor:
+def states(voice: Callable[[], Any], ids: Sequence[int]) -> torch.Tensor:
+    """The last hidden states [n, width] of one voice (`voices.as_base`, `as_tuned`) over token ids [n]."""
     with voice() as model, answering(model):
         row = torch.tensor([list(ids)], device=model.device)
         return hidden_states(model, row, torch.ones_like(row))[0]
 
 
-def _log_probabilities(voice: Callable[[], Any], hidden: torch.Tensor) -> torch.Tensor:
+def log_probabilities(voice: Callable[[], Any], hidden: torch.Tensor) -> torch.Tensor:
+    """What one voice makes of hidden states [n, width]: log-probabilities [n, vocabulary], fp32."""
     with voice() as model, answering(model):
         return logits(model, hidden).log_softmax(dim=1)
 

@@ -11,10 +11,15 @@ import torch
 LOGITS_AT_ONCE = 1 << 23  # 32 MiB in fp32
 
 
-def hidden_states(model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-    """The last hidden states [rows, tokens, width] of a causal language model, plain or a PeftModel."""
+def hidden_states(
+    model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **inputs: torch.Tensor
+) -> torch.Tensor:
+    """The last hidden states [rows, tokens, width] of a causal language model, plain or a PeftModel.
+
+    `inputs` are further arguments of its forward, such as those of a packed layout.
+    """
     inner = _causal(model).base_model
-    return inner(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).last_hidden_state
+    return inner(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **inputs).last_hidden_state
 
 
 def logits(model: Any, hidden: torch.Tensor) -> torch.Tensor:

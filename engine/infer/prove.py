@@ -11,6 +11,7 @@ import msgspec
 from engine.contract import calls, durable
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
+from engine.contract.spec import Spec
 from engine.models.adapters import DoesNotFit
 
 if TYPE_CHECKING:
@@ -116,9 +117,14 @@ def measure(session: Session, tell: Callable[[calls.Line], None]) -> calls.Proof
 
 def probe_questions(session: Session) -> tuple[list[str], list[str]]:
     """The run's probe questions, filled up to eight with neutral ones, and a sentence where that was needed."""
+    return probes_of(session.spec)
+
+
+def probes_of(spec: Spec) -> tuple[list[str], list[str]]:
+    """The same, of a run that is not opened."""
     from engine.train import freeze
 
-    own = freeze.probes(session.spec)
+    own = freeze.probes(spec)
     if len(own) >= LEAST_PROBES:
         return own, []
     added = [question for question in NEUTRAL if question not in own][: LEAST_PROBES - len(own)]

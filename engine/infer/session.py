@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from engine.contract import calls, durable, summary
 from engine.contract.errors import MoltingError
@@ -15,18 +14,20 @@ from engine.contract.rundir import RunDir
 from engine.contract.spec import Generation, Spec
 from engine.data.conversation import BadRow, Turn
 from engine.data.encode import Encoder
-from engine.data.of_spec import encoder_for
 from engine.models import fetch
-from engine.models.adapters import AttachReport, attach_adapter
-from engine.models.build import build
+from engine.models.adapters import AttachReport
 from engine.models.files import Progress
 from engine.models.fingerprint import fingerprint
-from engine.models.load import LoadedModel, LoadOptions, load_base
+from engine.models.load import LoadOptions
 
 from .generate import Generated
 from .voices import Mode, Voices, first_difference, generate_both
+from .warm import Warm, voices_of
 
 Tell = Callable[[calls.Line], None]
+
+kept: ContextVar[Warm | None] = ContextVar("kept", default=None)
+"""The models that stay in memory between sessions: set in the host, where a process ends with its session None."""
 
 
 @dataclass(frozen=True)
@@ -88,32 +89,57 @@ class Session:
         return calls.Answer(text=text, tokens=len(made.ids), stop="end" if ended else "cap")
 
 
-def open_session(run: RunDir, models: Path, tell: Tell) -> Session:
+def open_session(
+    run: RunDir, models: Path, tell: Tell, *, learned: Path | None = None, checkpoint: int | None = None
+) -> Session:
     """Load the base of `run` as it was trained on and attach what was learned.
 
+    `learned`: weights chosen by the caller, who has judged them, instead of the run's newest sealed ones.
+    `checkpoint`: those of the checkpoint at that step. What is warm is not loaded again.
     Raises MoltingError where nothing was saved yet, or the base is not the one that was trained on.
     """
+    warm = kept.get() or Warm()
     spec = summary.load_spec(run)
-    learned, warnings = trained_weights(run)
+    learned, warnings = (learned, []) if learned else trained_weights(run, checkpoint, warm.knows)
+    folder, notes = base_folder(spec, models, tell)
+    progress = _progress(tell)
+    full = spec.method.kind == "full"
+    base = warm.base(folder, load_options(spec), models / ".quantized", progress, use="full" if full else "")
+    if full:
+        tuned = warm.whole(learned, load_options(spec), base.loaded, progress)
+        voices, report = Voices(tuned.model, base=base.model), AttachReport([], [])
+    else:
+        name, report = warm.adapter(base, learned)
+        voices = voices_of(base, name)
+    encoder = warm.encoder(spec, folder)
+    return Session(run, spec, encoder, voices, report, [*notes, *warnings, *base.loaded.warnings])
+
+
+def base_folder(spec: Spec, models: Path, tell: Tell) -> tuple[Path, list[str]]:
+    """The folder of the model that a run was trained on, fetched if need be, and notes worth showing.
+
+    Raises MoltingError (bad_model) where it is not the same model any more.
+    """
     progress = _progress(tell)
     reference = fetch.resolve(spec.model.base, revision=spec.model.revision, models_dir=models, progress=progress)
     folder = fetch.fetch(reference, models_dir=models, progress=progress)
     _require_same_base(spec, folder)
-    loaded = load_base(folder, load_options(spec), progress, cache=models / ".quantized")
-    voices, report = _voices(spec, loaded, learned, progress)
-    notes = [reference.note] if reference.note else []
-    encoder = encoder_for(spec, folder)
-    return Session(run, spec, encoder, voices, report, [*notes, *warnings, *loaded.warnings])
+    return folder, [reference.note] if reference.note else []
 
 
-def trained_weights(run: RunDir) -> tuple[Path, list[str]]:
+def trained_weights(
+    run: RunDir, checkpoint: int | None = None, known: Callable[[Path], bool] = lambda path: False
+) -> tuple[Path, list[str]]:
     """The final weights of `run`, else those of its newest valid checkpoint, and sentences that say so.
 
-    Raises MoltingError where there are none.
+    With `checkpoint`, those of that step. Weights that are `known` need no hashing. Raises MoltingError where there
+    are none.
     """
+    if checkpoint is not None:
+        return _checkpoint(run, checkpoint), []
     refused = []
     if run.adapter.exists():
-        refused = durable.check_seal(run.adapter)
+        refused = durable.check_seal(run.adapter, hashes=not _is_known(run.adapter, known))
         if not refused:
             return run.adapter, []
     for step in run.checkpoint_steps():
@@ -129,12 +155,29 @@ def trained_weights(run: RunDir) -> tuple[Path, list[str]]:
     )
 
 
-def load_options(spec: Spec) -> LoadOptions:
-    """How the base of a run is loaded, the same for training and for answers."""
+def _checkpoint(run: RunDir, step: int) -> Path:
+    path = run.checkpoint(step)
+    problems = durable.check_seal(path) if path.exists() else [f"{run.id} has no checkpoint at step {step}."]
+    if problems:
+        there = ", ".join(str(each) for each in sorted(run.checkpoint_steps()))
+        remedy = f"Its checkpoints are at steps {there}." if there else "It has no checkpoints."
+        raise MoltingError(problems[0], remedy=remedy, code=2)
+    return path
+
+
+def _is_known(path: Path, known: Callable[[Path], bool]) -> bool:
+    try:
+        return known(path)
+    except OSError:  # no manifest, which the seal will say better
+        return False
+
+
+def load_options(spec: Spec, *, quantized: bool = True) -> LoadOptions:
+    """How the base of a run is loaded, the same for training and for answers. Merging wants it not `quantized`."""
     rope = spec.model.rope
     return LoadOptions(
         precision=spec.model.precision,
-        quantization="nf4" if spec.method.kind == "qlora" else "none",
+        quantization="nf4" if quantized and spec.method.kind == "qlora" else "none",
         double_quant=spec.method.double_quant,
         rope=None if rope.type == "none" else {"rope_type": rope.type, "factor": rope.factor},
     )
@@ -149,23 +192,6 @@ def _require_same_base(spec: Spec, folder: Path) -> None:
             remedy=f"Put the weights of {spec.model.base} as they were then back in their place.",
             reason="bad_model",
         )
-
-
-def _voices(spec: Spec, loaded: LoadedModel, learned: Path, progress: Progress) -> tuple[Voices, AttachReport]:
-    if spec.method.kind != "full":
-        tuned, report = attach_adapter(loaded.model, learned)
-        return Voices(tuned), report
-    progress("loading the trained model", None, None)
-    try:
-        # Not by `load_base`: our own weights have no tokenizer beside them, and their seal was checked.
-        tuned, _ = build(learned, load_options(spec), loaded.device, loaded.precision)
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise MoltingError(
-            f"The base and the trained model do not fit into memory together on {loaded.device}.",
-            remedy="Full fine-tuning is compared with both in memory: end what else uses it, or use the CPU.",
-            reason="oom_host" if loaded.device == "cpu" else "oom_cuda",
-        ) from error
-    return Voices(tuned, base=loaded.model), AttachReport([], [])
 
 
 def _progress(tell: Tell) -> Progress:

@@ -19,11 +19,13 @@ Mode = Literal["batched", "two-pass"]
 class Voices:
     """`tuned` is a PeftModel with one active adapter, or a fully fine-tuned model with its `base`.
 
-    Two whole models are in memory then, which is why full fine-tuning is for small ones.
+    Two whole models are in memory then, which is why full fine-tuning is for small ones. `name` is the adapter's,
+    where the PeftModel has several.
     """
 
     tuned: Any
     base: Any | None = None
+    name: str | None = None
 
     @contextlib.contextmanager
     def as_base(self) -> Iterator[Any]:
@@ -37,12 +39,18 @@ class Voices:
     @contextlib.contextmanager
     def as_tuned(self) -> Iterator[Any]:
         """The model with what was learned."""
+        self.activate()
         yield self.tuned
+
+    def activate(self) -> None:
+        """Let this voice's adapter, of several, be the one that the model applies."""
+        if self.name is not None and self.tuned.active_adapters != [self.name]:
+            self.tuned.set_adapter(self.name, inference_mode=True)
 
     @property
     def adapter(self) -> str:
-        """Name of the active adapter."""
-        return str(self.tuned.active_adapters[0])
+        """Name of the adapter."""
+        return self.name or str(self.tuned.active_adapters[0])
 
     @property
     def mixes(self) -> bool:
@@ -78,25 +86,41 @@ def generate_both(
     prompts are answered.
     """
     mode = mode or ("batched" if voices.mixes else "two-pass")
-    base: list[Generated] = []
-    tuned: list[Generated] = []
+    base: dict[int, Generated] = {}
+    tuned: dict[int, Generated] = {}
     settings: dict[str, Any] = {"stop_ids": stop_ids, "pad_id": pad_id, "options": options}
-    longest = max((len(prompt) for prompt in prompts), default=0) + options.max_new_tokens
-    size = max(1, TOKENS_AT_ONCE // (2 * longest))
-    for start in range(0, len(prompts), size):
-        some = list(prompts[start : start + size])
+    for batch in batches([len(prompt) + options.max_new_tokens for prompt in prompts]):
+        some = [prompts[index] for index in batch]
         if mode == "batched":
             adapters = ["__base__"] * len(some) + [voices.adapter] * len(some)
             answers = generate(voices.tuned, some + some, adapters=adapters, **settings)
-            base += answers[: len(some)]
-            tuned += answers[len(some) :]
+            before, after = answers[: len(some)], answers[len(some) :]
         else:
             with voices.as_base() as model:
-                base += generate(model, some, **settings)
+                before = generate(model, some, **settings)
             with voices.as_tuned() as model:
-                tuned += generate(model, some, **settings)
+                after = generate(model, some, **settings)
+        base |= zip(batch, before, strict=True)
+        tuned |= zip(batch, after, strict=True)
         advance(len(base))
-    return base, tuned, mode
+    order = range(len(prompts))
+    return [base[index] for index in order], [tuned[index] for index in order], mode
+
+
+def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Indices of prompts that are answered together, with both voices within TOKENS_AT_ONCE tokens a batch.
+
+    `lengths` count prompt and answer. Where one batch does not hold all, those of like length come together, the
+    longest first, because a batch is as wide as its longest; memory that does not suffice shows at once.
+    """
+    order = list(range(len(lengths)))
+    if len(order) * 2 * max(lengths, default=0) > TOKENS_AT_ONCE:
+        order.sort(key=lambda index: -lengths[index])
+    start = 0
+    while start < len(order):
+        size = max(1, TOKENS_AT_ONCE // (2 * max(lengths[index] for index in order[start:])))
+        yield order[start : start + size]
+        start += size
 
 
 def first_difference(one: Sequence[int], other: Sequence[int]) -> int | None:

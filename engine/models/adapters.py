@@ -79,8 +79,12 @@ def inspect_adapter(path: Path, base: Path | None = None) -> list[Finding]:
     return findings + (_against_base(path, config, tensors, base) if base is not None else [])
 
 
-def attach_adapter(model: Any, path: Path, *, trainable: bool = False) -> tuple[Any, AttachReport]:
+def attach_adapter(
+    model: Any, path: Path, *, name: str = "default", trainable: bool = False
+) -> tuple[Any, AttachReport]:
     """The `PeftModel` of `model` with the adapter in `path`, in eval mode unless `trainable`.
+
+    A `PeftModel` gets it as one more adapter called `name`, which is not yet the active one.
 
     Raises MoltingError (bad_model) for anything `inspect_adapter` calls an error, and for keys that are missing or
     unexpected, about which peft only warns: such an adapter would do nothing while it says that it is active. The
@@ -93,17 +97,24 @@ def attach_adapter(model: Any, path: Path, *, trainable: bool = False) -> tuple[
         warnings.simplefilter("ignore")  # what they would say is judged below, and raised
         try:
             config = PeftConfig.from_pretrained(str(path), local_files_only=True)
-            peft_model = PeftModel.from_pretrained(model, str(path), config=config, is_trainable=trainable)
+            if isinstance(model, PeftModel):
+                peft_model = model
+                model.load_adapter(str(path), name, is_trainable=trainable, torch_device=str(model.device))
+            else:
+                peft_model = PeftModel.from_pretrained(model, str(path), name, config=config, is_trainable=trainable)
         except (ValueError, KeyError, TypeError, RuntimeError) as error:
-            _strip(model)
+            _take_out(model, name)
             raise MoltingError(
                 f"The adapter {path.name} does not fit this model: {first_line(error)}.",
                 remedy="Give the model that its adapter_config.json names.",
                 reason="bad_model",
             ) from error
-    report = _compare_keys(peft_model, path)
+    report = _compare_keys(peft_model, path, name)
     if report.missing_keys or report.unexpected_keys:
-        peft_model.unload()
+        if peft_model is model:
+            _take_out(model, name)
+        else:
+            peft_model.unload()
         raise DoesNotFit(
             report,
             f"The adapter {path.name} does not fit this model: {len(report.missing_keys)} of its tensors are "
@@ -117,11 +128,21 @@ def attach_adapter(model: Any, path: Path, *, trainable: bool = False) -> tuple[
     return peft_model, report
 
 
-def _compare_keys(peft_model: Any, path: Path) -> AttachReport:
+def _take_out(model: Any, name: str) -> None:
+    """Undo half an attachment: of one more adapter, or of the first one."""
+    from peft import PeftModel
+
+    if not isinstance(model, PeftModel):
+        _strip(model)
+    elif name in model.peft_config:
+        model.delete_adapter(name)
+
+
+def _compare_keys(peft_model: Any, path: Path, name: str) -> AttachReport:
     from peft import get_peft_model_state_dict
 
     # The base's own embeddings are in neither list unless the adapter saved them.
-    expected = set(get_peft_model_state_dict(peft_model, save_embedding_layers=False))
+    expected = set(get_peft_model_state_dict(peft_model, adapter_name=name, save_embedding_layers=False))
     stored = set(read_header(path / WEIGHTS))
     embeddings = {key for key in stored - expected if key.endswith((".embed_tokens.weight", ".lm_head.weight"))}
     return AttachReport(sorted(expected - stored), sorted(stored - expected - embeddings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,11 @@ def gguf_to_folder(gguf: Path, target: Path, progress: Progress = silent) -> Non
     """
     header = _judged(gguf)
     quiet_libraries()
-    progress("reading the tokenizer", None, None)
-    tokenizer = _tokenizer(gguf)
-    with _counting(progress):
-        model = _model(gguf, header)
+    with _alone(gguf) as folder:
+        progress("reading the tokenizer", None, None)
+        tokenizer = _tokenizer(gguf, folder)
+        with _counting(progress):
+            model = _model(gguf, folder, header)
     progress("writing the model folder", None, None)
     with disk_errors(target):
         model.save_pretrained(target)
@@ -58,6 +60,14 @@ def _judged(gguf: Path) -> GgufHeader:
     return header
 
 
+@contextlib.contextmanager
+def _alone(gguf: Path) -> Iterator[Path]:
+    """A folder with nothing but that file: transformers would take the tokenizer.json or config.json beside it."""
+    with tempfile.TemporaryDirectory(prefix="molting-") as folder:
+        (Path(folder) / gguf.name).symlink_to(gguf.absolute())
+        yield Path(folder)
+
+
 def _product(shape: tuple[int, ...]) -> int:
     numbers = 1
     for side in shape:
@@ -65,16 +75,16 @@ def _product(shape: tuple[int, ...]) -> int:
     return numbers
 
 
-def _tokenizer(gguf: Path) -> Any:
+def _tokenizer(gguf: Path, folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name, local_files_only=True)
+        return AutoTokenizer.from_pretrained(str(folder), gguf_file=gguf.name, local_files_only=True)
     except Exception as error:  # parsed by several libraries, each with errors of its own
         raise _bad(f"The tokenizer in {gguf} cannot be read: {first_line(error)}.") from error
 
 
-def _model(gguf: Path, header: GgufHeader) -> Any:
+def _model(gguf: Path, folder: Path, header: GgufHeader) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, GgufConfig
 
@@ -84,7 +94,7 @@ def _model(gguf: Path, header: GgufHeader) -> Any:
         dtype = torch.float16 if matrices else torch.float32
     try:
         model, info = AutoModelForCausalLM.from_pretrained(
-            str(gguf.parent),
+            str(folder),
             gguf_file=gguf.name,
             dtype=dtype,
             quantization_config=GgufConfig(dequantize=True),

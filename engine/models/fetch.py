@@ -137,7 +137,7 @@ def _not_there(base: str, path: Path, models_dir: Path) -> MoltingError:
     beside = (
         {entry.name: str(parent / entry.name) for entry in os.scandir(parent)} if os.access(parent, os.R_OK) else {}
     )
-    known = {name: name for name in local_models(models_dir)} | beside
+    known = beside | {name: name for name in (*local_models(models_dir), *_DEMO_NAMES)}
     near = difflib.get_close_matches(missing, known, n=1, cutoff=0.5)
     nearest = f" The nearest there is: {known[near[0]]}." if near else ""
     return MoltingError(

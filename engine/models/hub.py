@@ -22,6 +22,7 @@ from engine.models.inspect import built_in, is_sound, require_sound
 _ALLOWED = (".safetensors", ".json", ".jinja", ".txt")
 _ALLOWED_NAMES = ("tokenizer.model", "spiece.model")
 _CODE_KEYS = ("auto_map", "trust_remote_code", "custom_pipelines")
+_REWRITTEN = ("config.json", "tokenizer_config.json")  # references to code are dropped from them
 _AT_ONCE = 4
 _PIECE = 256 << 10
 _TRANSIENT = (408, 429, 500, 502, 503, 504)
@@ -76,6 +77,24 @@ def download(repo: str, commit: str, models_dir: Path, token: str | None, progre
     return target
 
 
+def damaged(repo: str, commit: str, folder: Path, token: str | None, progress: Progress) -> list[str]:
+    """Files of a downloaded folder whose hash is not the hub's; those are passed over that Molting itself changes.
+
+    Raises MoltingError; `Unreachable` offline.
+    """
+    with in_sentences(repo, commit):
+        files = _wanted(repo, commit, token)
+    wrong, done, total = [], 0, sum(file.size for file in files)
+    for file in files:
+        if file.name in _REWRITTEN or not (folder / file.name).exists():
+            continue
+        if _size(folder / file.name) != file.size or _digest(folder / file.name, file) != file.digest:
+            wrong.append(file.name)
+        done += file.size
+        progress("comparing hashes", done, total)
+    return wrong
+
+
 def adopt(snapshot: Path, target: Path) -> Path | None:
     """Make `target` of a copy that another program downloaded; None where that copy is not whole and sound.
 
@@ -105,7 +124,7 @@ def _link(source: Path, name: Path) -> None:
 
 def _drop_code(folder: Path) -> None:
     """Take the references to a repository's own code out of a folder whose architecture is built in."""
-    for name in ("config.json", "tokenizer_config.json"):
+    for name in _REWRITTEN:
         path = folder / name
         if not path.is_file():
             continue

@@ -30,6 +30,13 @@ _SIZES = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
     "num_key_value_heads", "head_dim", "max_position_embeddings", "num_local_experts", "n_embd", "n_layer", "n_head",
 )  # fmt: skip
+# Faults that leave configuration and tokenizer usable.
+OF_WEIGHTS = frozenset({"no-weights", "pickle-only", "no-index", "gguf-only"}) | {
+    "bad-index",
+    "bad-weights",
+    "missing-weights",
+    "missing-tensor",
+}
 # Packed formats keep up to 8 weights in one stored number.
 _PACKED = 8
 

@@ -84,3 +84,49 @@ def returning_memory() -> Iterator[None]:
         mallopt(_M_MMAP_THRESHOLD, _LARGEST_DYNAMIC)
         mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_DYNAMIC)
         libc.malloc_trim(0)
+
+
+def host_free(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes of host memory that can still be had: what the machine has, or less where a control group allows less.
+
+    Version 2 of control groups (and the one limit of version 1): a container's or a batch job's share of a machine.
+    Pages of files that nobody uses are given back under pressure, so they count as free.
+    """
+    import psutil
+
+    allowed = [psutil.virtual_memory().available]
+    for folder in _groups(proc, groups):
+        limit, used = _number(folder, "memory.max"), _number(folder, "memory.current")
+        if limit is None:  # version 1
+            limit, used = _number(folder, "memory.limit_in_bytes"), _number(folder, "memory.usage_in_bytes")
+        if limit is not None and used is not None:
+            allowed.append(limit - used + _inactive_file(folder))
+    return max(0, min(allowed))
+
+
+def _groups(proc: Path, groups: Path) -> Iterator[Path]:
+    """The folders of our control group and of all groups around it."""
+    with contextlib.suppress(OSError):
+        for line in (proc / "self/cgroup").read_text().splitlines():
+            number, kinds, name = line.split(":", 2)
+            root = groups if number == "0" else groups / "memory" if "memory" in kinds.split(",") else None
+            folder = root / name.lstrip("/") if root else None
+            while root and folder:
+                yield folder
+                folder = folder.parent if folder != root else None
+
+
+def _number(folder: Path, name: str) -> int | None:
+    try:
+        return int((folder / name).read_text())
+    except (OSError, ValueError):  # not there, or "max"
+        return None
+
+
+def _inactive_file(folder: Path) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        for line in (folder / "memory.stat").read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name in ("inactive_file", "total_inactive_file"):
+                return int(value)
+    return 0

@@ -23,11 +23,12 @@ from engine.infer.generate import generate
 from engine.infer.loss import answer_loss
 from engine.infer.session import load_options
 from engine.models import fetch
+from engine.models.device import choose_device
 from engine.models.fingerprint import fingerprint
 from engine.models.load import LoadedModel, load_base
 from engine.models.quiet import quiet_libraries
 
-from . import freeze, memory, plan
+from . import batch, freeze, memory, plan
 from .control import Control
 from .learn import Rows, open_rows
 from .recorder import Recorder
@@ -48,13 +49,18 @@ def trainer(run: RunDir, recorder: Recorder, control: Control, *, token: str) ->
     rows = open_rows(spec, encoder)
     recorder.emit(rows.funnel())
     recorder.phase("loading")
+    device = choose_device(load_options(spec).device)
+    runtime, free = memory.before_loading(), memory.free(device)
     loaded = load_base(folder, load_options(spec), _progress(recorder), cache=models / ".quantized")
     for sentence in loaded.warnings:
         recorder.warn("model", sentence)
     spec = plan.resolve(spec, rows=rows.count, parameters=loaded.model.num_parameters(), precision=loaded.precision)
+    spec = _laid_out(spec, loaded, rows, recorder)
     set_seed(spec.training.seed)
-    model = _learner(spec, loaded, rows)
-    return PersonaTrainer(
+    worst = memory.worst_of_steps(rows.of_step) if rows.count else memory.worst_of([])
+    spec, foreseen = memory.foresee(folder, spec, worst, device, free=free, runtime=runtime)
+    model = _learner(spec, loaded, checkpointing=foreseen.forecast.checkpointing)
+    made = PersonaTrainer(
         run=run,
         spec=spec,
         base=folder,
@@ -67,6 +73,19 @@ def trainer(run: RunDir, recorder: Recorder, control: Control, *, token: str) ->
         evaluate_rows=_evaluation(rows, encoder, recorder) if rows.heldout else None,
         sample=_sampling(spec, encoder, recorder),
     )
+    made.foreseen = foreseen
+    return made
+
+
+def _laid_out(spec: Spec, loaded: LoadedModel, rows: Rows, recorder: Recorder) -> Spec:
+    """Packing decided: wherever it is exact for this model and these rows, unless the spec forbids it."""
+    if not spec.training.packing:
+        return spec
+    why_not = batch.unpackable(loaded.model.config, rows.longest)
+    if why_not:
+        said = recorder.warn if spec.training.packing is True else lambda _, sentence: recorder.log(sentence)
+        said("not-packed", f"Rows are padded instead of packed, because {why_not}.")
+    return memory.with_training(spec, packing=not why_not)
 
 
 def _fetch(spec: Spec, models: Path, token: str, recorder: Recorder) -> Path:
@@ -89,11 +108,11 @@ def _progress(recorder: Recorder) -> Callable[..., None]:
     return progress
 
 
-def _learner(spec: Spec, loaded: LoadedModel, rows: Rows) -> Any:
+def _learner(spec: Spec, loaded: LoadedModel, *, checkpointing: bool) -> Any:
     """The model with what is to be trained in it."""
     model, method = loaded.model, spec.method
     model.config.use_cache = False
-    if memory.must_checkpoint(spec, model, rows.longest, loaded.device):
+    if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.enable_input_require_grads()
     if method.kind == "full":
@@ -180,7 +199,10 @@ def start_event(made: PersonaTrainer, step: int) -> events.Start:
             "rows_per_step": spec.rows_per_step,
             "learning_rate": float(training.learning_rate),
             "threads": torch.get_num_threads(),
+            "batch_tokens": made.progress.batch_tokens,
+            "compiled": int(made.compiled),
             "warmup_steps": plan.warmup_steps(int(training.max_steps), training.warmup),
+            **(made.foreseen.plan() if made.foreseen else {}),
         },
         versions={name: version(name) for name in VERSIONS},
     )

@@ -112,6 +112,7 @@ def _train(run: RunDir, recorder: Recorder, control: Control, *, token: str) -> 
     if not made.rows.count:
         recorder.emit(made.rows.funnel())  # of a stream, only now known
     _require_steps(made.state.global_step if step < steps else step)
+    _say_memory(run, made, recorder, steps=made.progress.step - step)
     if made.watch.stopped:
         recorder.emit(_end(made, "interrupted"), durable=True)
         return INTERRUPTED
@@ -119,6 +120,16 @@ def _train(run: RunDir, recorder: Recorder, control: Control, *, token: str) -> 
     _seal_adapter(run, made)
     recorder.emit(_end(made, "finished"), durable=True)
     return FINISHED
+
+
+def _say_memory(run: RunDir, made: Any, recorder: Recorder, *, steps: int) -> None:
+    """The peak, beside what was forecast; the first step alone is not yet the peak."""
+    from . import memory
+
+    said = memory.event(run.path, made.args.device)
+    recorder.emit(said)
+    if steps > 1 and made.foreseen:
+        made.foreseen.learn(said, made.pace)
 
 
 def _require_steps(made_steps: int) -> None:
@@ -137,6 +148,7 @@ def _end(made: Any, outcome: Any) -> events.End:
         mean_loss=made.mean_loss,
         last_loss=made.last_loss,
         eval_loss=made.eval_loss,
+        why=made.why,
     )
 
 

@@ -17,6 +17,7 @@ class Gpu:
     uuid: str
     free: int
     capability: int
+    name: str = ""
 
 
 def first_gpu() -> Gpu | None:
@@ -55,4 +56,5 @@ def _gpus() -> list[Gpu]:
 def _gpu(nvml: Any, index: int) -> Gpu:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     major, _ = nvml.nvmlDeviceGetCudaComputeCapability(handle)
-    return Gpu(str(nvml.nvmlDeviceGetUUID(handle)), int(nvml.nvmlDeviceGetMemoryInfo(handle).free), major)
+    free = int(nvml.nvmlDeviceGetMemoryInfo(handle).free)
+    return Gpu(str(nvml.nvmlDeviceGetUUID(handle)), free, major, str(nvml.nvmlDeviceGetName(handle)))

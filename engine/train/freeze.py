@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 import tomlkit
 
-from engine.contract import durable, tomlcheck
+from engine.contract import durable, sweeps, tomlcheck
 from engine.contract.errors import MoltingError
-from engine.contract.rundir import RunDir
-from engine.contract.spec import Data, Evaluation, Model, Spec
+from engine.contract.rundir import RunDir, is_id
+from engine.contract.spec import Data, Evaluation, Model, Spec, Sweep
 
 COPY_LIMIT = 64 << 20  # bytes; larger files stay where they are and are read as a stream
 _CHUNK = 1 << 20
@@ -32,18 +32,35 @@ class Opened:
 def open_spec(file: Path) -> Opened:
     """Read `file` and everything it names. MoltingError (code 2) for what is wrong or missing."""
     file = file.expanduser().absolute()
-    spec = tomlcheck.load(file, Spec)
+    return opened(read(file), file)
+
+
+def read(file: Path) -> Spec:
+    """The spec as it is written. MoltingError (code 2) for everything that is wrong with it."""
+    return tomlcheck.load(file, Spec, also=sweeps.mistakes)
+
+
+def opened(spec: Spec, file: Path) -> Opened:
+    """`spec`, which was read from `file`, with everything it names. A run's own spec makes a child of that run."""
     folder = file.parent
     return Opened(
         msgspec.structs.replace(
             spec,
             name=spec.name or folder.name,
+            parent=_run_of(file) or spec.parent,
+            sweep=Sweep(grid=spec.sweep.grid, runs=spec.sweep.runs, stop_worse=spec.sweep.stop_worse),
             model=_open_model(spec.model, folder),
             data=_open_data(spec.data, folder),
             evaluation=_open_evaluation(spec.evaluation, folder),
         ),
         file,
     )
+
+
+def _run_of(file: Path) -> str:
+    """The id of the run whose frozen spec this is; empty for any other file."""
+    run = RunDir(file.parent)
+    return run.id if file == run.spec and is_id(run.id) and run.lifecycle.is_file() else ""
 
 
 def _open_model(model: Model, folder: Path) -> Model:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from engine.contract.errors import MoltingError
+from engine.data.index import Index
+from engine.data.stream import Position, RowStream
 
 from . import plan
 
@@ -16,20 +18,24 @@ def in_memory(rows: list[Any], per_step: int, seed: int) -> Callable[[int], list
 
 
 class Streamed:
-    """Rows of each step from an endless stream, which can only go forward.
+    """Rows of each step from an endless stream, pass after pass, which can only go forward."""
 
-    `open_pass(n)` gives the rows of pass n through the data. A resumed run replays what was consumed.
-    """
-
-    def __init__(self, open_pass: Callable[[int], Iterator[Any]], per_step: int) -> None:
-        self._open_pass, self._per_step = open_pass, per_step
-        self._pass, self._step = 0, 0
-        self._rows = open_pass(0)
+    def __init__(self, stream: RowStream, per_step: int) -> None:
+        self._stream, self._per_step, self._step = stream, per_step, 0
+        self._rows = iter(stream)
 
     def __call__(self, step: int) -> list[Any]:
         while self._step < step:
             self._take()
         return self._take()
+
+    def position(self) -> Position:
+        """Where the stream stands behind the last step that was taken."""
+        return self._rows.position()
+
+    def go_on(self, step: int, at: Position, known: Index) -> None:
+        """Let step `step` be the next, at the place where the stream stood: nothing before it is read again."""
+        self._rows, self._step = self._stream.go_on(at, known), step
 
     def _take(self) -> list[Any]:
         self._step += 1
@@ -38,8 +44,8 @@ class Streamed:
     def _next(self) -> Any:
         for row in self._rows:
             return row
-        self._pass += 1
-        self._rows = self._open_pass(self._pass)
+        self._stream.set_epoch(self._stream.epoch + 1)
+        self._rows = iter(self._stream)
         for row in self._rows:
             return row
         raise MoltingError(

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.checks import preflight
-from engine.contract import calls, lifecycle, locks, processes, rundir, summary
+from engine.contract import calls, lifecycle, locks, processes, rundir, summary, sweeps
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 
@@ -25,6 +25,12 @@ LETS_GO = 15.0  # seconds that a trainer without supervisor may need to seal its
 def create(request: calls.CreateRequest, tell: Callable[[calls.Line], None]) -> calls.Started:
     """Check a spec, freeze it into a new run, start its supervisor. MoltingError (code 1) for a spec with errors."""
     opened = freeze.open_spec(Path(request.spec))
+    if swept := sweeps.points(opened.spec.sweep):
+        raise MoltingError(
+            f"This spec has a [sweep]: it is {len(swept)} runs, not one.",
+            remedy="`molting sweep SPEC` starts them; without the [sweep] it is a run.",
+            code=2,
+        )
     checked = preflight.check(opened, Path(request.models))
     errors = [finding for finding in checked.findings if finding.severity == "error"]
     if errors:
@@ -32,14 +38,24 @@ def create(request: calls.CreateRequest, tell: Callable[[calls.Line], None]) -> 
             " ".join(finding.message for finding in errors), remedy=errors[0].remedy, reason="bad_data", code=1
         )
     for finding in checked.findings:
-        tell(calls.Note(text=f"{finding.severity}: {finding.message} {finding.remedy}".strip()))
-    survives, sentence = processes.survives_logout()
-    if not survives:
-        tell(calls.Note(text=f"warning: {sentence}"))
+        tell(said(finding))
+    warn_of_logout(tell)
     run = rundir.create(Path(request.runs), opened.spec.name, lambda new: freeze.write(new, checked.resolved))
     if not request.start:
         return calls.Started(run=run.id, path=str(run.path), state="queued")
-    return _start(run, Path(request.models))
+    return launch(run, Path(request.models))
+
+
+def said(finding: calls.Finding) -> calls.Note:
+    """A finding that does not hinder, as one sentence."""
+    return calls.Note(text=f"{finding.severity}: {finding.message} {finding.remedy}".strip())
+
+
+def warn_of_logout(tell: Callable[[calls.Line], None]) -> None:
+    """Say so where this machine ends what a user leaves behind."""
+    survives, sentence = processes.survives_logout()
+    if not survives:
+        tell(calls.Note(text=f"warning: {sentence}"))
 
 
 def resume(request: calls.RunRequest, tell: object) -> calls.Started:
@@ -60,7 +76,7 @@ def resume(request: calls.RunRequest, tell: object) -> calls.Started:
         )
     _wait_for_trainer(run)
     Control(run).clear()
-    return _start(run, Path(request.models))
+    return launch(run, Path(request.models))
 
 
 def _is_owned(run: RunDir, state: str) -> bool:
@@ -85,7 +101,8 @@ def _wait_for_trainer(run: RunDir) -> None:
         time.sleep(0.2)
 
 
-def _start(run: RunDir, models: Path) -> calls.Started:
+def launch(run: RunDir, models: Path) -> calls.Started:
+    """Start the supervisor of a run and wait until it says that it owns it."""
     attempts = len(_history(run))
     argv = [sys.executable, "-I", "-m", "engine", "supervise", str(run.path), str(models)]
     processes.spawn_detached(argv, stdout=run.supervisor_log, env=os.environ, cwd=run.path)

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from engine.contract import devices, durable, environment, events, lifecycle, processes, summary
+from engine.contract import devices, durable, environment, events, host_client, lifecycle, processes, summary
 from engine.contract.errors import MoltingError
 from engine.contract.journal import JournalReader, JournalWriter
 from engine.contract.lifecycle import Evidence, State, Transition
@@ -30,6 +30,7 @@ from .control import Control
 from .status import FAILED, FINISHED, INTERRUPTED
 
 POLL = 0.2  # seconds
+HOST_PATIENCE = 10.0  # seconds that an answer in the making may take before training starts beside it
 STOP_PATIENCE = 60.0  # seconds between a stop and the end of the trainer's process group
 LOG_LIMIT = 64 << 20  # bytes of engine.log; what it held before is kept once, as engine.log.old
 STARVED = 0.03  # share of host memory still free below which a SIGKILL is put down to the kernel
@@ -52,6 +53,7 @@ class Watched:
     reader: JournalReader = field(init=False)
     step: int = 0
     started: bool = False
+    why: str = ""  # the trainer's own word for ending early
     memory_free: float = 1.0
     oom_kills: int = 0
     stop_seen: float | None = None
@@ -101,9 +103,20 @@ class Supervisor:
             self.pass_to("interrupted", why="Stopped while it waited in the queue.")
             return INTERRUPTED
         try:
+            self._ask_host()
             return self._train()
         finally:
             queue.release()
+
+    def _ask_host(self) -> None:
+        """Ask the inference host of our device for its memory. One that is at work keeps it, and we say so."""
+        try:
+            freed = host_client.ask_to_free(self._device, f"{self.run.id} starts", patience=HOST_PATIENCE)
+        except MoltingError as error:
+            print(f"{time.strftime('%F %T')} {error}", file=sys.stderr)
+            return
+        if freed is not None and freed.busy:
+            print(f"{time.strftime('%F %T')} The inference host keeps its memory: {freed.busy}.", file=sys.stderr)
 
     def _own(self) -> None:
         owner = Owner(identity=processes.current(), attempt=self.attempt, version=_version())
@@ -169,6 +182,8 @@ class Supervisor:
                     self.pass_to("training")
             elif isinstance(event, events.Metric):
                 watched.step = event.step
+            elif isinstance(event, events.End):
+                watched.why = event.why
 
     def _obey(self, watched: Watched) -> None:
         if not self.control.stop():
@@ -199,7 +214,7 @@ class Supervisor:
             self.pass_to("finished")
             return FINISHED
         if status == INTERRUPTED or (watched.stop_seen is not None and watched.killed and not watched.hung):
-            why = "Ended at once: steps since the last checkpoint are lost." if watched.killed else ""
+            why = "Ended at once: steps since the last checkpoint are lost." if watched.killed else watched.why
             self.pass_to("interrupted", why=why)
             return INTERRUPTED
         if watched.hung:

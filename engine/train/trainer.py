@@ -19,32 +19,25 @@ from typing import Any
 import msgspec
 import torch
 from datasets import Dataset
+from peft.helpers import disable_input_dtype_casting
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import SFTConfig, SFTTrainer
 
 from engine.contract import durable, events
-from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 from engine.contract.spec import Spec
 
-from . import batch, checkpoint, memory, plan
+from . import batch, checkpoint, compiling, duration, memory, plan
+from .attention import tree_attention
 from .control import Control
 from .learn import Rows
 from .loss import summed_loss
+from .progress import Progress, not_finite, nothing_learned
 from .recorder import Recorder
+from .siblings import Siblings
 
 MEMORY_EVERY = 10.0  # seconds
 FULL = 16_000_000  # bytes free below which a failed write is put down to the disk
-
-
-class Progress(msgspec.Struct, kw_only=True):
-    """What a checkpoint carries besides the weights: our own counters, and the best evaluation so far."""
-
-    step: int = 0
-    tokens: int = 0
-    best_loss: float | None = None
-    best_step: int | None = None
-    evaluations_since_best: int = 0
 
 
 class Watch(TrainerCallback):
@@ -80,6 +73,8 @@ def _due(step: int, every: int) -> bool:
 class PersonaTrainer(SFTTrainer):
     """Trains on the rows that `rows.of_step` gives; everything it does becomes an event."""
 
+    foreseen: memory.Foreseen | None = None
+
     def __init__(
         self,
         *,
@@ -94,22 +89,26 @@ class PersonaTrainer(SFTTrainer):
         control: Control,
         evaluate_rows: Callable[[Any], float | None] | None,
         sample: Callable[[Any, int], None] | None,
+        abilities: Callable[[Any, int], None] | None = None,
     ) -> None:
         self.run, self.spec, self.base = run, spec, base
         self.recorder = recorder
-        self.progress = Progress()
+        self.progress = Progress(batch_tokens=int(spec.training.batch_tokens))
         self.rows = rows
-        self._evaluate_rows, self._sample = evaluate_rows, sample
+        self._evaluate_rows, self._sample, self._abilities = evaluate_rows, sample, abilities
+        self._records: events.Stream | None = None
         self._pad_id = tokenizer.pad_token_id
-        self.packed = bool(spec.training.packing) and batch.packable(model.config)
-        if spec.training.packing is True and not self.packed:
-            recorder.warn("not-packed", "Packing is not exact for this architecture, so rows are padded instead.")
         self._loss_sum, self._losses = 0.0, 0
         self.last_loss: float | None = None
         self.eval_loss: float | None = None
         self._saved_size, self._evaluated = 0, -1
         self._memory_at = 0.0
+        self.pace = duration.Pace()
+        self.compiled = compiling.worthwhile(spec, rows, device)
+        if self.compiled:
+            compiling.compile_layers(model)
         self.watch = Watch(spec, control, recorder)
+        self.siblings, self.why = Siblings(run, spec), ""
         steps = int(spec.training.max_steps)
         super().__init__(
             model=model,
@@ -132,35 +131,69 @@ class PersonaTrainer(SFTTrainer):
     def training_step(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
         """Forward and backward for all rows of one optimizer step; returns its mean nats per learned token."""
         self._began = time.perf_counter()
+        first = self.compiled and not self._losses
+        if first:
+            self.recorder.phase("compiling")
         rows = self.rows.of_step(int(inputs["step"]))
         learned = batch.learned(rows)
         if not learned:
             raise nothing_learned(self.state.global_step + 1)
         model.train()
-        size = self.spec.training.batch
-        loss = torch.zeros((), device=self.args.device)
-        for start in range(0, len(rows), size):
-            part = rows[start : start + size]
-            if not batch.learned(part):
-                continue
+        loss, self._computed = torch.zeros((), device=self.args.device), 0
+        for part in batch.parts(rows, self.spec.training):
             layout = batch.pack(part) if self.packed else batch.pad(part, self._pad_id)
-            with self.compute_loss_context_manager():
-                share = summed_loss(model, layout) / learned
-            self.accelerator.backward(share)
-            loss += share.detach()
+            if not layout.targets:
+                continue
+            loss += self._pass(model, layout, learned)
+            self._computed += layout.computed
             self.recorder.beat()
         if not math.isfinite(loss.item()):
             raise not_finite("loss", self.state.global_step + 1, self.newest())
-        self.progress.tokens += sum(len(row.input_ids) for row in rows)
+        if first:
+            self.recorder.phase("training", total=self.state.max_steps, unit="steps", done=self.state.global_step)
+        self._presented = sum(len(row.input_ids) for row in rows)
+        self.progress.tokens += self._presented
         self._step_rows, self._step_learned = len(rows), learned
         return loss
+
+    @property
+    def packed(self) -> bool:
+        """Whether rows lie in one sequence, what they share only once."""
+        return bool(self.spec.training.packing)
+
+    def _pass(self, model: Any, layout: batch.Layout, learned: int) -> torch.Tensor:
+        """Forward and backward of one part of a step; its share of the step's loss."""
+        with tree_attention(model) if self.packed else contextlib.nullcontext(), self._cast_once():
+            with self.compute_loss_context_manager():
+                share = self._forward(model, layout) / learned
+            self.accelerator.backward(share)
+        return share.detach()
+
+    def _cast_once(self) -> contextlib.AbstractContextManager[None]:
+        """Keep PEFT from casting inputs to fp32, which autocast casts back; the norms of DoRA are out of its reach."""
+        half = self.args.bf16 or self.args.fp16
+        return disable_input_dtype_casting(self.model, active=half and not self.spec.method.dora)
+
+    def _forward(self, model: Any, layout: batch.Layout) -> torch.Tensor:
+        """The summed loss; where the layers cannot be compiled, uncompiled from now on."""
+        try:
+            return summed_loss(model, layout)
+        except Exception as error:
+            if not self.compiled or not compiling.failed(error):
+                raise
+            self.compiled = False
+            compiling.back_to_eager(model)
+            why = str(error).strip().splitlines()[0][:200]
+            self.recorder.warn("not-compiled", f"The model's layers could not be compiled: {why}")
+            return summed_loss(model, layout)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """One optimizer step becomes one event; the closing summary of the library is not one."""
         if "loss" not in logs:
             return
-        step = self.state.global_step
+        step, seconds = self.state.global_step, time.perf_counter() - self._began
         loss, norm = logs["loss"], logs.get("grad_norm")
+        self.pace.add(self._computed, seconds)
         self.recorder.emit(
             events.Metric(
                 step=step,
@@ -170,10 +203,16 @@ class PersonaTrainer(SFTTrainer):
                 tokens=self.progress.tokens,
                 learned=self._step_learned,
                 rows=self._step_rows,
-                seconds=time.perf_counter() - self._began,
+                seconds=seconds,
                 epoch=plan.epoch_of(step, self.rows.count, self.spec),
+                presented=self._presented,
+                computed=self._computed,
             )
         )
+        self._say_records()
+        self.progress.learned(loss)
+        if not self._losses:
+            self._say_saving()
         self.progress.step, self.last_loss = step, loss
         self._loss_sum, self._losses = self._loss_sum + loss, self._losses + 1
         if loss == 0.0 and norm == 0.0:
@@ -183,6 +222,20 @@ class PersonaTrainer(SFTTrainer):
         if time.monotonic() - self._memory_at >= MEMORY_EVERY:
             self._memory_at = time.monotonic()
             self.recorder.emit(memory.event(self.run.path, self.args.device))
+
+    def _say_records(self) -> None:
+        """How many records a stream has: at first as they can be estimated, then as they were counted."""
+        if self.rows.stream and not (self._records and self._records.exact):
+            said = self.rows.stream.records()
+            if self._records is None or said.exact:
+                self._records = said
+                self.recorder.emit(said)
+
+    def _say_saving(self) -> None:
+        saved = 1 - self._computed / self._presented
+        if self.packed and saved > 0:
+            said = f"{self._computed:,} instead of {self._presented:,} tokens passed through the model"
+            self.recorder.log(f"Sharing saved {saved:.0%} of the first step's work: {said}.")
 
     @property
     def mean_loss(self) -> float | None:
@@ -195,17 +248,24 @@ class PersonaTrainer(SFTTrainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Answer loss over the held-out rows and answers to the probe questions, where they are due."""
-        step, evaluation = self.state.global_step, self.spec.evaluation
+        step = self.state.global_step
         if step == self._evaluated:
             return {}  # the library asks again at the end of its epoch
+        with compiling.uncompiled() if self.compiled else contextlib.nullcontext():
+            self._watch_step(step)
+        return {}
+
+    def _watch_step(self, step: int) -> None:
+        evaluation = self.spec.evaluation
         self._evaluated, last = step, step >= self.state.max_steps
         if self._evaluate_rows and (last or step % int(evaluation.every) == 0):
             self._evaluate_heldout(self._evaluate_rows, step)
+        if self._abilities and (last or step % int(evaluation.every) == 0):
+            self._abilities(self.model, step)
         if self._sample and evaluation.sample_every and (last or _due(step, int(evaluation.sample_every))):
             self.recorder.phase("sampling")
             self._sample(self.model, step)
         self.recorder.phase("training", total=self.state.max_steps, unit="steps", done=step)
-        return {}
 
     def _evaluate_heldout(self, evaluate_rows: Callable[[Any], float | None], step: int) -> None:
         self.recorder.phase("evaluating", total=len(self.rows.heldout), unit="rows")
@@ -220,7 +280,12 @@ class PersonaTrainer(SFTTrainer):
             progress.evaluations_since_best += 1
         self.eval_loss = loss
         seconds = time.perf_counter() - began
-        self.recorder.emit(events.Eval(step=step, loss=loss, rows=len(self.rows.heldout), seconds=seconds, best=best))
+        train, rows = progress.evaluated(), len(self.rows.heldout)
+        self.recorder.emit(events.Eval(step=step, loss=loss, rows=rows, seconds=seconds, best=best, train=train))
+        if step < self.state.max_steps and (why := self.siblings.clearly_worse()):
+            self.recorder.log(why)
+            self.why, self.watch.stopped = why, True
+            self.control.should_training_stop = self.control.should_save = True
         if patience and progress.evaluations_since_best >= patience:
             self.recorder.log(f"No better held-out loss for {patience} evaluations: training ends early.")
             self.control.should_training_stop = self.control.should_save = True
@@ -231,6 +296,8 @@ class PersonaTrainer(SFTTrainer):
         target = self.run.checkpoint(step)
         if target.exists():
             return
+        if self.rows.stream:
+            self.progress.stream = self.rows.stream.steps.position()
         checkpoint.require_space(self.run, self._saved_size)
         staging = self.run.checkpoints / f".staging-{step}-{os.getpid()}"
         staging.mkdir(mode=0o700)
@@ -259,6 +326,12 @@ class PersonaTrainer(SFTTrainer):
         """Take our own counters from the checkpoint that training resumes from."""
         self.progress = msgspec.json.decode((path / "progress.json").read_bytes(), type=Progress)
         self._saved_size = checkpoint.size_of(path)
+        if self.rows.stream and self.progress.stream:
+            self.recorder.phase("indexing", unit="B")
+            self.rows.stream.go_on(self.progress.step, self.progress.stream, self.recorder.progress)
+        if self.progress.batch_tokens:
+            training = msgspec.structs.replace(self.spec.training, batch_tokens=self.progress.batch_tokens)
+            self.spec = msgspec.structs.replace(self.spec, training=training)
 
 
 @contextlib.contextmanager
@@ -286,24 +359,6 @@ def copy_tokenizer(base: Path, folder: Path) -> None:
             shutil.copyfile(file, folder / file.name)
 
 
-def nothing_learned(step: int) -> MoltingError:
-    return MoltingError(
-        f"Step {step} had loss 0 and gradient 0: nothing was learned from its rows.",
-        remedy="Look at what is learned in each row (`molting doctor SPEC`); rows longer than data.max_length lose "
-        "their answers.",
-        reason="bad_data",
-    )
-
-
-def not_finite(what: str, step: int, saved: int) -> MoltingError:
-    kept = f"The weights of step {saved} are saved." if saved else "No checkpoint was saved before it."
-    return MoltingError(
-        f"The {what} of step {step} is not a finite number. {kept}",
-        remedy="Try a lower training.learning_rate, more warm-up, or precision bf16 instead of fp16.",
-        reason="nan_loss",
-    )
-
-
 def _arguments(spec: Spec, run: RunDir, device: str) -> SFTConfig:
     training, steps = spec.training, int(spec.training.max_steps)
     return SFTConfig(
@@ -318,7 +373,7 @@ def _arguments(spec: Spec, run: RunDir, device: str) -> SFTConfig:
         bf16=spec.model.precision == "bf16",
         fp16=spec.model.precision == "fp16",
         use_cpu=device == "cpu",
-        optim="adamw_torch_fused" if device != "cpu" else "adamw_torch",
+        optim="adamw_torch_fused",
         gradient_checkpointing=False,  # the model was told already, where it is wanted
         train_sampling_strategy="sequential",
         logging_steps=1,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from engine.contract.errors import MoltingError
-from engine.infer import head
+from engine.infer import effect, head
 from engine.infer.effect import (
     LEAST_FLIP_RATE,
     LEAST_KL,
@@ -41,6 +41,29 @@ def test_the_shift_is_the_mean_over_all_positions():
     assert shift.kl == pytest.approx(nats / positions, rel=1e-4)
     assert shift.flip_rate == flips / positions
     assert shift.kl > 0.1
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_beginning_that_sequences_share_counts_for_each(monkeypatch, packed):
+    both, system = voices(0.1), list(range(100, 140))
+    sequences = [system + ids for ids in PROMPTS]
+    alone = [measure_shift(both, [ids]) for ids in sequences]
+    seen = []
+    own = effect.hidden_states
+    monkeypatch.setattr(
+        effect,
+        "hidden_states",
+        lambda model, **inputs: seen.append(inputs["input_ids"].numel()) or own(model, **inputs),
+    )
+    if not packed:
+        monkeypatch.setattr(effect.batch, "PACKABLE", frozenset())
+    shift = measure_shift(both, sequences)
+    positions = sum(map(len, sequences))
+    assert shift.positions == positions == sum(one.positions for one in alone)
+    assert shift.kl == pytest.approx(sum(one.kl * one.positions for one in alone) / positions, rel=1e-4)
+    assert shift.flip_rate == pytest.approx(sum(one.flip_rate * one.positions for one in alone) / positions)
+    ends = len(sequences) if packed else 0
+    assert sum(seen) == 2 * (positions + ends - (len(sequences) - 1) * len(system) * packed)
 
 
 def test_pieces_of_the_vocabulary_sized_part_add_up(monkeypatch):

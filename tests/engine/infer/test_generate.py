@@ -38,6 +38,63 @@ def test_a_batch_answers_as_each_prompt_alone(model):
     assert [item.ids for item in together] == [reference(model, prompt, 24) for prompt in PROMPTS]
 
 
+SYSTEM = list(range(40, 70))
+BEHIND = [[*SYSTEM, *prompt] for prompt in PROMPTS]
+
+
+@pytest.fixture
+def computed(monkeypatch):
+    """Sizes of what passes through the layers of every model, as (rows, tokens)."""
+    from transformers.models.llama.modeling_llama import LlamaModel
+
+    seen = []
+    own = LlamaModel.forward
+
+    def forward(self, input_ids=None, **kwargs):
+        seen.append(tuple(input_ids.shape))
+        return own(self, input_ids=input_ids, **kwargs)
+
+    monkeypatch.setattr(LlamaModel, "forward", forward)
+    return seen
+
+
+def test_what_prompts_share_is_computed_once_and_changes_no_token(model, computed):
+    together = answer(model, BEHIND, stop_ids=())
+    assert computed[:2] == [(1, len(SYSTEM)), (4, 7)]
+    assert [item.ids for item in together] == [reference(model, prompt, 24) for prompt in BEHIND]
+    penalised = answer(model, BEHIND, repetition_penalty=3.0, stop_ids=())
+    assert penalised == [answer(model, [prompt], repetition_penalty=3.0, stop_ids=())[0] for prompt in BEHIND]
+
+
+def test_each_voice_has_its_own_shared_beginning(computed):
+    tuned = with_adapter(plain_model(), strength=0.3)
+    voices = ["__base__"] * 4 + ["default"] * 4
+    together = answer(tuned, BEHIND * 2, adapters=voices, stop_ids=())
+    assert computed[0] == (2, len(SYSTEM))
+    with tuned.disable_adapter():
+        base = [reference(tuned, prompt, 24) for prompt in BEHIND]
+    assert [item.ids for item in together] == base + [reference(tuned, prompt, 24) for prompt in BEHIND]
+    assert together[:4] != together[4:]
+
+
+def test_equal_prompts_and_a_prompt_that_begins_another(model):
+    prompts = [SYSTEM, SYSTEM, [*SYSTEM, 5, 6]]
+    assert [item.ids for item in answer(model, prompts, stop_ids=())] == [
+        reference(model, prompt, 24) for prompt in prompts
+    ]
+
+
+def test_a_sliding_window_is_answered_as_before():
+    from transformers import MistralConfig, MistralForCausalLM
+
+    torch.manual_seed(0)
+    shape = {"vocab_size": 512, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "initializer_range": 0.1}
+    model = MistralForCausalLM(MistralConfig(**shape, **heads, sliding_window=40)).eval()
+    answers = answer(model, BEHIND, stop_ids=())
+    assert answers == [answer(model, [prompt], stop_ids=())[0] for prompt in BEHIND]
+
+
 def test_the_repetition_penalty_does_not_see_padding(model):
     # The pad token is the end token: it must not be penalised more in rows that are padded.
     rows = answer(model, repetition_penalty=3.0, stop_ids=())
@@ -164,3 +221,45 @@ def test_an_exception_in_the_middle_leaves_the_model_healthy(adapters):
     assert not [module for module in tuned.modules() if module._forward_pre_hooks]
     assert answer(tuned, prompts, adapters=adapters) == healthy
     tuned(torch.tensor([PROMPTS[0]]))  # a leaked hook would complain about the batch size
+
+
+def test_what_prompts_begin_with_is_computed_once_for_all_questions(computed):
+    from engine.infer.prefix import KEPT, Head, Prefixes
+
+    tuned = with_adapter(plain_model(), strength=0.3)
+    kept, voices = Prefixes(), ["__base__", "default"]
+
+    def ask(prompt, tokens=len(SYSTEM)):
+        options = Generation(max_new_tokens=12)
+        head = Head(tokens, tuple(voices), kept)
+        computed.clear()
+        return generate(tuned, [prompt] * 2, stop_ids=(), pad_id=STOP, options=options, adapters=voices, head=head)
+
+    for prompt in BEHIND:
+        first, sizes = ask(prompt), list(computed)
+        assert first == generate(
+            tuned, [prompt] * 2, stop_ids=(), pad_id=STOP, options=Generation(max_new_tokens=12), adapters=voices
+        )
+        behind = (2, len(prompt) - len(SYSTEM))
+        assert sizes[:2] == [(2, len(SYSTEM)), behind] if prompt is BEHIND[0] else sizes[0] == behind
+    assert ask(BEHIND[0]) == ask(BEHIND[0]) and computed[0] == (2, len(PROMPTS[0]))  # what is kept does not grow
+    for start in range(50, 50 + KEPT):  # other system prompts; the first one then has gone
+        ask([start, *BEHIND[0]])
+    ask(BEHIND[0])
+    assert computed[0] == (2, len(SYSTEM))
+    assert ask(BEHIND[0], tokens=5) and computed[0] == (2, len(BEHIND[0]))  # too short to be worth it
+
+
+def test_the_vocabulary_is_given_whole_rows_not_views(model, monkeypatch):
+    """A strided view is multiplied 60 times slower in bf16 on a CPU: longer than all the rest of a first token."""
+    seen = []
+    own = model.lm_head.forward
+
+    def forward(hidden):
+        seen.append(hidden.is_contiguous())
+        return own(hidden)
+
+    monkeypatch.setattr(model.lm_head, "forward", forward)
+    answer(model, BEHIND)
+    assert len(seen) > 2 and all(seen)
+    assert not model.lm_head._forward_pre_hooks

@@ -55,6 +55,19 @@ def test_it_is_the_mean_over_all_learned_tokens(model, batch_tokens):
     assert value == pytest.approx(expected, rel=1e-5)
 
 
+def test_what_rows_share_is_computed_once(model, monkeypatch):
+    system = list(range(200, 240))
+    rows = [Row([*system, *item.input_ids], [-100] * len(system) + item.labels) for item in ROWS]
+    seen = []
+    own = loss.hidden_states
+    monkeypatch.setattr(
+        loss, "hidden_states", lambda model, **inputs: seen.append(inputs["input_ids"].numel()) or own(model, **inputs)
+    )
+    value, _ = answer_loss(model, rows, pad_id=2)
+    assert value == pytest.approx(reference(model, rows)[0], rel=1e-5)
+    assert sum(seen) == len(system) + sum(len(item.input_ids) for item in ROWS)
+
+
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.lists(st.tuples(st.integers(3, 511), st.booleans()), min_size=2, max_size=40), max_size=6))
 def test_any_rows_in_any_batches(model, drawn):

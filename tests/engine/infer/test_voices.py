@@ -87,3 +87,12 @@ def test_the_first_difference_is_where_the_common_start_ends(one, other):
     else:
         assert one[:at] == other[:at]
         assert one[at : at + 1] != other[at : at + 1]
+
+
+def test_prompts_of_like_length_are_answered_together_where_one_batch_does_not_hold_all(monkeypatch):
+    monkeypatch.setattr(module, "TOKENS_AT_ONCE", 400)
+    lengths = [100, 10, 90, 10, 300, 10]
+    groups = list(module.batches(lengths))
+    assert groups == [[4], [0, 2], [1, 3, 5]]
+    assert list(module.batches([10, 20, 5])) == [[0, 1, 2]]
+    assert list(module.batches([])) == []

@@ -71,6 +71,18 @@ def test_converted_model_is_the_same_model(
     assert (ours.eos_token_id, ours.pad_token_id) == (2, 2)
 
 
+def test_what_lies_beside_the_file_is_not_taken_for_its_own(small: Path, tmp_path: Path) -> None:
+    """As in the folder of an export, where the tokenizer of the safetensors lies beside the GGUF file."""
+    beside = tiny_llama(tmp_path / "beside", vocab=300, template=None)
+    (beside / small.name).write_bytes(small.read_bytes())
+    alone, crowded = tmp_path / "alone", tmp_path / "crowded"
+    for source, target in ((small, alone), (beside / small.name, crowded)):
+        target.mkdir()
+        gguf_to_folder(source, target)
+    for name in ("tokenizer.json", "tokenizer_config.json", "config.json", "chat_template.jinja"):
+        assert (crowded / name).read_text() == (alone / name).read_text()
+
+
 def test_converted_once_and_named_by_content(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ref = resolve(str(small), models_dir=tmp_path)
     folder = fetch(ref, models_dir=tmp_path)

@@ -228,6 +228,13 @@ def test_what_is_not_there_is_told_with_the_nearest(base: str, tmp_path: Path, m
         assert str(tmp_path / "tiny") in caught.value.message
 
 
+def test_the_demo_model_misspelt_is_not_taken_for_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "docs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MoltingError, match=r"There is no model 'dmeo'\. The nearest there is: demo\."):
+        resolve("dmeo", models_dir=tmp_path / "models")
+
+
 def test_file_that_is_no_model_and_fifo(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("{}")
     with pytest.raises(MoltingError, match="a file must be GGUF"):

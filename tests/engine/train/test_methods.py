@@ -22,6 +22,17 @@ def prove(world: World, run: RunDir) -> dict:
     return said
 
 
+def assert_forecast_was_near(world: World, run: RunDir, kind: str) -> None:
+    """The run tells forecast and peak, and leaves both for later forecasts on this machine."""
+    said = read_events(run, 1)
+    start = next(event for event in said if isinstance(event, events.Start))
+    peak = [event for event in said if isinstance(event, events.Memory)][-1].host_peak
+    assert 0.8 * peak < start.plan["host_forecast"] < peak + 400 * 2**20  # of a toy, nearly all is libraries
+    kept = (Path(world.env["XDG_STATE_HOME"]) / "molting" / "memory.jsonl").read_text().splitlines()
+    last = json.loads(kept[-1])
+    assert (last["device"], last["method"], last["measured"]) == ("cpu", kind, peak)
+
+
 @pytest.mark.parametrize(
     "method",
     [
@@ -37,6 +48,7 @@ def test_train_save_reload_answer(world: World, method: dict) -> None:
     assert durable.check_seal(run.adapter) == []
     made = metrics(run)
     assert made[12].loss < made[1].loss
+    assert_forecast_was_near(world, run, method["kind"])
     proof = prove(world, run)
     assert proof["verdict"] in {"effective", "too_weak"}
     assert proof["kl"] > 0
@@ -46,6 +58,18 @@ def test_train_save_reload_answer(world: World, method: dict) -> None:
     assert asked["mode"] == (
         "batched" if method["kind"] in {"lora", "qlora"} and not method.get("dora") else "two-pass"
     )
+
+
+def test_layers_that_cannot_be_compiled_are_trained_uncompiled(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    caches = {"TORCHINDUCTOR_CACHE_DIR": str(world.root / "compiled"), "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+    monkeypatch.setattr(world, "env", world.env | caches | {"CXX": "no-such-compiler"})
+    run = world.finished(world.persona("compiled", training=FAST | {"max_steps": 2, "compile": True}))
+    said = read_events(run, 1)
+    phases = [event.name for event in said if isinstance(event, events.Phase)]
+    assert phases[phases.index("compiling") - 1] == phases[phases.index("compiling") + 1] == "training"
+    (warning,) = [event for event in said if isinstance(event, events.Warn) and event.id == "not-compiled"]
+    assert "compiler" in warning.message
+    assert durable.check_seal(run.adapter) == []
 
 
 def test_a_learning_rate_that_does_next_to_nothing_is_called_too_weak(world: World) -> None:
