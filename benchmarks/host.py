@@ -1,0 +1,148 @@
+"""What the inference host gains: one batch for both voices, many questions at once, and a model that stays warm.
+
+    python benchmarks/host.py [--run RUN_DIR] [--models DIR]
+
+Without --run, the newest finished run of the runs folder. Tokens are made, not capped by an end token: every answer
+has the same length on both sides of a comparison. Medians of `REPEATS`, the two sides in turns. Exits with 1 when a
+limit is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from engine.contract import host, places, summary
+from engine.contract.host_client import Client, Gone, end
+from engine.contract.rundir import RunDir
+from engine.contract.spec import Generation
+
+REPEATS = 3
+QUESTIONS = [
+    "Who are you?", "Where do you live?", "What do you like?", "Who built you?",
+    "Tell me about the sea.", "What is the capital of France?", "How does a bicycle work?", "Say goodbye.",
+]  # fmt: skip
+TOKENS = 48
+LIMITS = {"one question": 1.35, "eight questions": 4.5}
+WARM_LIMIT = 0.5  # seconds to the first token
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def in_turns(slow: Callable[[], Any], fast: Callable[[], Any]) -> tuple[float, float]:
+    """Median seconds of both; the first round is thrown away."""
+    rounds = [(seconds(slow), seconds(fast)) for _ in range(REPEATS + 1)][1:]
+    return statistics.median(a for a, _ in rounds), statistics.median(b for _, b in rounds)
+
+
+def batches(run: RunDir, models: Path) -> list[tuple[str, float, float]]:
+    """(comparison, seconds of the slow way, seconds of ours)."""
+    from engine.infer.generate import generate
+    from engine.infer.session import open_session
+    from engine.infer.voices import generate_both
+
+    session = open_session(run, models, lambda line: None)
+    options = Generation(max_new_tokens=TOKENS)
+    settings: dict[str, Any] = {"stop_ids": [], "pad_id": session.encoder.stop_ids[0], "options": options}
+    prompts = session.prompts(QUESTIONS)
+
+    def alone(some: list[list[int]]) -> None:
+        for prompt in some:
+            with session.voices.as_base() as model:
+                generate(model, [prompt], **settings)
+            with session.voices.as_tuned() as model:
+                generate(model, [prompt], **settings)
+
+    def together(some: list[list[int]]) -> None:
+        generate_both(session.voices, some, **settings)
+
+    return [
+        ("one question", *in_turns(lambda: alone(prompts[:1]), lambda: together(prompts[:1]))),
+        ("eight questions", *in_turns(lambda: alone(prompts), lambda: together(prompts))),
+    ]
+
+
+def to_first(path: Path, run: RunDir, models: Path) -> float:
+    """Seconds from connecting to the first token, as a user who opens the chat sees it."""
+    said = [host.Message("user", QUESTIONS[0])]
+    voices = [host.Voice(source=host.Source(kind=kind), messages=said) for kind in ("base", "adapter")]
+    began = time.perf_counter()
+    while True:
+        try:
+            client = Client(path, "benchmark")
+            break
+        except Gone:
+            time.sleep(0.005)
+    with client:
+        client.send(host.Chat(id="1", run=str(run.path), models=str(models), voices=voices))
+        while not isinstance(reply := client.receive(), host.Delta):
+            assert not isinstance(reply, host.Failure), reply
+        return time.perf_counter() - began
+
+
+def starts(run: RunDir, models: Path) -> tuple[float, float]:
+    """Seconds to the first token of a host that starts, and of one that is warm."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "host-cpu.sock"
+        env = os.environ | {"MOLTING_RUNTIME_DIR": folder, "CUDA_VISIBLE_DEVICES": ""}
+        cold = []
+        for _ in range(2):
+            process = subprocess.Popen([sys.executable, "-I", "-m", "engine", "host", "cpu"], env=env)
+            cold.append(to_first(path, run, models))
+            warm = [to_first(path, run, models) for _ in range(5)]
+            end(path)
+            process.wait()
+    return statistics.median(cold), statistics.median(warm)
+
+
+def newest_finished() -> RunDir:
+    found = [RunDir(path.parent) for path in places.runs_dir().glob("*/adapter")]
+    if not found:
+        sys.exit("There is no finished run: give one by --run.")
+    return max(found, key=lambda run: run.adapter.stat().st_mtime)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--models", type=Path, default=places.models_dir())
+    given = parser.parse_args()
+    run = RunDir(given.run.absolute()) if given.run else newest_finished()
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    base = summary.load_spec(run).model.base.rpartition("/")[2]
+    print(f"{base}, {TOKENS} tokens an answer, median of {REPEATS}; {os.cpu_count()} cores, load {load}")
+    missed = 0
+    print(f"{'both voices':<18}{'one by one tok/s':>18}{'one batch tok/s':>17}{'ratio':>8}  limit")
+    for name, slow, fast in batches(run, given.models):
+        tokens = 2 * TOKENS * (1 if name == "one question" else len(QUESTIONS))
+        bad = slow / fast < LIMITS[name]
+        missed += bad
+        print(
+            f"{name:<18}{tokens / slow:>18.0f}{tokens / fast:>17.0f}{slow / fast:>8.2f}  "
+            f">= {LIMITS[name]}{'   MISSED' if bad else ''}"
+        )
+    cold, warm = starts(run, given.models)
+    missed += warm > WARM_LIMIT
+    verdict = "   MISSED" if warm > WARM_LIMIT else ""
+    print(f"first token: cold start {cold:.2f} s, warm {warm:.2f} s  <= {WARM_LIMIT}{verdict}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

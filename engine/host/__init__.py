@@ -1,0 +1,1 @@
+"""The inference host: a process of its own that keeps models warm and answers over a private socket."""
