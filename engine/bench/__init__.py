@@ -1,0 +1,1 @@
+"""One model, asked the same prompts as others, and what that took."""
