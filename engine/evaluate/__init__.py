@@ -1,0 +1,1 @@
+"""Answers, grades and what they add up to: sheets, imports, statistics, comparison. Only `answers` needs a model."""
