@@ -1,7 +1,8 @@
 """The one registry of what keys do: bindings, footer, help, command palette and docs/keys.md come from here.
 
-A key means the same on every screen. What stops or destroys is a shifted letter and asks once. No key that
-tmux, screen or a shell takes for itself: ctrl+a, ctrl+b, ctrl+o, ctrl+s, ctrl+space.
+A key means the same on every screen; only what is typed into, as a field is, has keys of its own: the forms of grading
+and the line of Chat. What stops or destroys is a shifted letter, and asks once or can be taken back. No key that tmux,
+screen or a shell takes for itself: ctrl+a, ctrl+b, ctrl+o, ctrl+s, ctrl+space.
 """
 
 from __future__ import annotations
@@ -23,12 +24,23 @@ SCOPES = {
     "runs": "Runs",
     "live": "Live",
     "form": "New run",
+    "data": "Rows",
+    "row": "A row",
+    "chat": "Chat",
+    "composer": "A question",
+    "bench": "Models side by side",
+    "grade": "Grade",
+    "pairs": "Grade, pairs",
+    "compare": "Compare",
 }
 
 
 @dataclass(frozen=True)
 class Action:
-    """`id` is what config.toml names, and with `_` for `-` the `action_…` method of the screen or the app."""
+    """`id` is what config.toml names, and with `_` for `-` the `action_…` method of the screen or the app.
+
+    An id may stand here more than once, with the same keys: what it does is told in the words of each screen.
+    """
 
     id: str
     keys: str  # comma-separated; "" for what only the command palette offers
@@ -48,45 +60,120 @@ class Action:
 
 
 ACTIONS = (
-    Action("open", "enter", "runs", "open", "Open the run: its loss, memory, samples and log, live."),
+    Action("open", "enter", "runs", "open", "See the run live: its loss, memory, samples and log."),
+    Action("open", "enter", "data", "edit row", "Write the row in a form; the first one where there is none."),
+    Action("open", "enter", "chat", "write", "To the line where questions are written."),
+    Action("open", "enter", "composer", "ask", "Ask the question."),
     Action("new", "n", "runs", "new", "New run from a spec file."),
+    Action("init", "I", "runs", "new persona", "Make a persona folder, and a run of it.", show=False),
+    Action("new", "n", "data", "new row", "Write a new row after this one."),
+    Action("new", "n", "chat", "new", "A new conversation; this one stays in the list."),
+    Action("new", "n", "bench", "new", "Ask several models the same."),
     Action("stop", "S", "runs live", "stop", "Finish the step, save, and end the run. Asks first."),
+    Action("stop", "S", "chat", "stop", "End the answers at this token, or the loading."),
     Action("resume", "r", "runs live", "resume", "Continue the run from its newest checkpoint."),
-    Action("filter", "slash", "runs live", "filter", "Show only what matches, as you type; escape clears."),
+    Action("maximise", "z", "live", "maximise", "The focused pane over the whole screen; tab goes from pane to pane."),
+    Action("smooth", "s", "live", "smooth", "Smooth the curves: not, some, more, most; the raw ones stay, dim."),
+    Action("filter", "slash", "runs", "filter", "Show only what matches, as you type; escape clears."),
+    Action("filter", "slash", "live", "search", "Show only the lines of the log that match; escape clears."),
+    Action("filter", "slash", "data", "search", "Search all rows; escape ends it."),
+    Action("filter", "slash", "chat", "search", "Find a conversation by what was said in it."),
+    Action("log-scale", "y", "live", "log y", "Draw the loss on a logarithmic scale, or a linear one."),
+    Action("x-axis", "x", "live", "x axis", "Draw over steps, tokens or time."),
     Action("demo", "d", "runs", "demo", "Train a shipped persona on a small model, to see all of it once."),
+    Action("raw-log", "l", "live", "raw log", "What the engine printed, a traceback too, or the log of events again."),
+    Action("chat", "c", "runs live", "chat", "Ask base and adapter, side by side."),
     Action("edit", "e", "runs live", "edit a copy", "New run from this run's spec, in a form."),
+    Action("edit", "e", "chat", "ask changed", "Ask the chosen question changed: a branch beside it."),
     Action("save-now", "w", "runs live", "save now", "Write a checkpoint at the next step."),
+    Action("why", "W", "runs live chat", "why", "Find out why a run changed nothing, by measuring.", show=False),
     Action("stop-now", "K", "runs live", "stop now", "End the run at once, unsaved. Asks first.", show=False),
     Action("select", "space", "runs", "select", "Select the run; actions then take all selected."),
     Action("select-all", "a", "runs", "select all", "Select all runs shown, or none.", show=False),
-    Action("sort", "o", "runs", "sort", "Sort by the next column.", show=False),
-    Action("reverse", "i", "runs", "reverse", "Turn the order round.", show=False),
+    Action("sort", "o", "runs bench", "sort", "Sort by the next column.", show=False),
+    Action("reverse", "i", "runs bench", "reverse", "Turn the order round.", show=False),
+    Action("reverse", "i", "compare", "other way round", "The second run as the one before."),
     Action("pin", "p", "runs", "pin", "Keep the run at the top, or no longer.", show=False),
     Action("rename", "m,f2", "runs", "rename", "Show the run under another name.", show=False),
     Action("archive", "h", "runs", "archive", "Hide the run from the list, or show it again.", show=False),
     Action("archived", "full_stop", "runs", "archived", "Show archived runs too, or no longer.", show=False),
     Action("delete", "D", "runs", "delete", "Move the run to the trash. Asks first."),
+    Action("delete", "D", "data", "delete", "Delete the row; undo brings it back."),
     Action("undo", "u", "runs", "undo", "Bring back the runs deleted last.", show=False),
+    Action("undo", "u", "data", "undo", "Take back the last change of rows.", show=False),
     Action("empty-trash", "", "runs", "empty trash", "Delete what is in the trash, for good. Asks first.", show=False),
     Action("details", "v", "runs", "details", "Show or hide the pane beside the list.", show=False),
-    Action("maximise", "z", "live", "maximise", "The focused pane over the whole screen; tab goes from pane to pane."),
-    Action("smooth", "s", "live", "smooth", "Smooth the curves: not, some, more, most; the raw ones stay, dim."),
-    Action("x-axis", "x", "live", "x axis", "Draw over steps, tokens or time."),
-    Action("log-scale", "y", "live", "log y", "Draw the loss on a logarithmic scale, or a linear one."),
+    Action("details", "v", "data", "all", "Sums and charts over all rows, or the row again."),
+    Action("tree", "T", "runs", "tree", "Runs below those they came from, sweeps together; or one list.", show=False),
+    Action("sweep", "M", "runs", "sweep", "The runs of the sweep in one table, the best marked.", show=False),
+    Action("overlay", "b", "runs", "in one plot", "Selected runs, or a sweep's, in one plot.", show=False),
     Action("overlay", "b", "live", "beside", "Lay another run over this one, or take it away.", show=False),
+    Action("overlay", "b", "chat", "third voice", "A third voice: merged, a checkpoint, another run.", show=False),
     Action("cursor-left", "left", "live", "cursor left", "Read values at a cursor; it moves left.", show=False),
+    Action("cursor-left", "left", "grade", "dimension before", "To the dimension before.", show=False),
     Action("cursor-right", "right", "live", "cursor right", "Read values at a cursor; it moves right.", show=False),
+    Action("cursor-right", "right", "grade", "next dimension", "To the next dimension.", show=False),
     Action("zoom-in", "plus", "live", "zoom in", "See less of it, closer, around the cursor.", show=False),
     Action("zoom-out", "minus", "live", "zoom out", "See more.", show=False),
     Action("zoom-all", "0", "live", "see all", "End the zoom.", show=False),
     Action("pan-left", "less_than_sign", "live", "pan left", "Move what is zoomed to the left.", show=False),
     Action("pan-right", "greater_than_sign", "live", "pan right", "Move what is zoomed to the right.", show=False),
     Action("older-sample", "left_square_bracket", "live", "older", "Answers of the step before.", show=False),
+    Action("older-sample", "left_square_bracket", "chat", "branch before", "To the branch before.", show=False),
+    Action("older-sample", "left_square_bracket", "bench", "prompt before", "To the prompt before.", show=False),
     Action("newer-sample", "right_square_bracket", "live", "newer", "Answers of the step after.", show=False),
+    Action("newer-sample", "right_square_bracket", "chat", "next branch", "To the next branch.", show=False),
+    Action("newer-sample", "right_square_bracket", "bench", "next prompt", "To the next prompt."),
     Action("pane-rates", "1", "live", "rates", "Show or hide learning rate, gradient and tokens a second.", show=False),
     Action("pane-memory", "2", "live", "memory", "Show or hide the memory.", show=False),
     Action("pane-samples", "3", "live", "samples", "Show or hide the samples.", show=False),
     Action("pane-log", "4", "live", "log", "Show or hide the log.", show=False),
+    Action("rows", "t,f3", "runs live form", "rows", "Look at the training rows, as the model sees them.", show=False),
+    Action("editor", "E", "data", "editor", "Write the row in $EDITOR."),
+    Action("find-next", "N", "data", "next", "Search on.", show=False),
+    Action("go-to-row", "colon", "data", "go to", "To the row of a number."),
+    Action("redo-row", "U", "data", "redo", "Make the change again that was taken back.", show=False),
+    Action("row-up", "shift+up", "data", "move up", "Swap the row with the one above.", show=False),
+    Action("row-down", "shift+down", "data", "move down", "Swap the row with the one below.", show=False),
+    Action("differs", "equals_sign", "data", "compare", "What changed in the rows since a run."),
+    Action("differs", "equals_sign", "chat", "difference", "Where the answers differ, word by word."),
+    Action("differs", "equals_sign", "runs live", "compare", "Compare two selected runs, or one with another."),
+    Action("next-row", "f4,ctrl+j", "row", "next new row", "Keep the row and write the next one.", priority=True),
+    Action("add-turn", "f5", "row", "add turn", "One more turn at the end.", priority=True),
+    Action("drop-turn", "f6", "row", "drop turn", "Take the last turn away.", priority=True),
+    Action("newline", "ctrl+j,alt+enter", "composer", "new line", "Begin a new line."),
+    Action("regenerate", "R", "chat", "again", "Ask the question again; where it is drawn, with the next seed."),
+    Action("branch", "f", "chat", "branch", "The next question follows the chosen one, beside what followed before."),
+    Action("preset", "P", "chat", "preset", "Choose a preset: deterministic, creative, conservative, your own."),
+    Action("parameters", "O", "chat", "parameters", "Set every parameter of the answers."),
+    Action("system", "Y", "chat", "system", "Edit the system prompt of the next questions."),
+    Action("history", "H", "chat", "history", "Each voice is told its own earlier answers, or all the adapter's."),
+    Action("keep-row", "A", "chat", "keep row", "Append the answer to a file of rows, with where it came from."),
+    Action("to-grading", "G", "chat", "to grading", "Make an answer sheet of the question and its answers."),
+    Action("bench", "B", "runs", "models", "Several models side by side, on the same prompts.", show=False),
+    Action("benches", "L", "bench", "others", "Look at another bench that was kept."),
+    Action("grade", "g", "runs live", "grade", "Grade the run's answers: blind, by keys alone."),
+    Action("grade", "g", "compare", "grade", "Grade the first run by the rubric of the second."),
+    Action("report", "V", "runs live", "report", "Write the run's report and read it: verdict first.", show=False),
+    Action("prove", "", "runs live", "prove", "Measure whether the training changed anything.", show=False),
+    Action("next-step", "J", "runs live", "next step", "Do what comes next: the strip names it.", show=False),
+    *(
+        Action(f"level-{n}", str(n), "grade", f"level {n}", f"Level {n} in this dimension; on to the next.", show=False)
+        for n in range(10)
+    ),
+    Action("commit", "enter", "grade", "commit", "The answer is graded: on to the next. Quoting: take the words."),
+    Action("take-back", "backspace", "grade pairs", "undo", "Take the last key back; without limit."),
+    Action("comment", "m", "grade", "comment", "A note on this dimension; up and down put in its level texts."),
+    Action("quote", "v", "grade", "quote", "Quote the answer: v begins, arrows move, v marks, Enter takes."),
+    Action("flag", "f", "grade", "flag", "Mark the answer to be looked at again, or no longer."),
+    Action("skip", "tab", "grade", "skip", "Later: it comes again when the others are done."),
+    Action("pause", "p", "grade pairs", "pause", "Stop the clock until the next key."),
+    Action("accept", "y", "grade", "accept", "Take the machine's level; yours stays on record.", show=False),
+    Action("overrule", "n", "grade", "overrule", "Keep your level; the machine's stays on record.", show=False),
+    Action("left-better", "a", "pairs", "left", "The left answer is the better one."),
+    Action("right-better", "b", "pairs", "right", "The right answer is the better one."),
+    Action("tie", "t", "pairs", "tie", "Both are equally good."),
+    Action("both-bad", "n", "pairs", "both bad", "Neither is any good."),
     Action("up", "up,k", "list", "up", "One up.", show=False),
     Action("down", "down,j", "list", "down", "One down.", show=False),
     Action("page-up", "pageup", "list", "page up", "One page up.", show=False),
@@ -95,7 +182,12 @@ ACTIONS = (
     Action("last", "end", "list", "last", "To the last.", show=False),
     Action("start", "ctrl+g", "form", "start", "Start the run. It queues where the device is taken.", priority=True),
     Action("check", "ctrl+t", "form", "check", "Look for what would go wrong, and show the plan.", priority=True),
+    Action("apply-fix", "ctrl+y", "form", "apply fix", "Make the change that mends the finding.", priority=True),
+    Action("next-finding", "ctrl+n", "form", "next finding", "Highlight the next finding.", priority=True),
     Action("write", "ctrl+r", "form", "write file", "Write the spec to a file, comments kept.", priority=True),
+    Action("write", "ctrl+r", "data", "save", "Save the rows.", priority=True),
+    Action("write", "ctrl+r", "chat", "write file", "Write what is read now to a Markdown file.", priority=True),
+    Action("write", "ctrl+r", "bench", "write file", "Write figures and answers, as .csv or .md.", priority=True),
     Action("all-fields", "ctrl+l", "form", "all fields", "Show every key, or the usual ones.", priority=True),
     Action("back", "q,escape", EVERYWHERE, "back", "Back: clear the filter, close, leave the screen."),
     Action("help", "question_mark,f1", EVERYWHERE, "help", "The keys that work here."),
@@ -105,7 +197,7 @@ ACTIONS = (
     Action("suspend", "ctrl+z", EVERYWHERE, "suspend", "To the shell; fg comes back.", show=False, priority=True),
     Action("theme", "", EVERYWHERE, "theme", "Choose the colours.", show=False),
 )  # fmt: skip
-BY_ID = {action.id: action for action in ACTIONS}
+BY_ID = {action.id: action for action in ACTIONS}  # one of each id: they have the same keys
 # These never reach a program inside tmux, whatever the terminal sends.
 _NEVER_ARRIVE = frozenset({"ctrl+enter", "shift+enter", "ctrl+space", "ctrl+at"})
 
@@ -178,6 +270,8 @@ def _clashes(actions: Iterable[Action]) -> Iterable[str]:
 
 
 def _together(one: Action, other: Action) -> bool:
+    if one.id == other.id:
+        return False
     # A list lies within a screen, so its keys must not be the screen's either.
     wide = {EVERYWHERE, "list"}
     return bool(one.scopes & other.scopes or wide & one.scopes or wide & other.scopes)
@@ -221,16 +315,18 @@ def keys_page() -> str:
         "# Keys",
         "",
         "Every action of the app, by screen. The same list stands behind `?` in the app; ctrl+p finds an action by",
-        "name. A key means the same on every screen. What stops or destroys takes a shifted letter and asks once.",
+        "name. A key means the same on every screen; only the forms of grading and the line of Chat, which are typed",
+        "into, have keys of their own. What stops or destroys takes a shifted letter, and asks once or can be taken",
+        "back.",
         "",
         "To change keys, write a `[keys]` section into `config.toml`: the action's name, then its keys, separated by",
-        "commas. They replace the default ones. A name that does not exist, or a key that would then mean two things,",
-        "is refused when the app starts.",
+        "commas. They replace the default ones, on every screen. A name that does not exist, or a key that would then",
+        "mean two things, is refused when the app starts.",
         "",
         "```toml",
         "[keys]",
         'stop = "S,f9"',
-        'filter = "f"',
+        'filter = "f8"',
         "```",
     ]
     for scope, title in SCOPES.items():

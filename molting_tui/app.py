@@ -31,14 +31,17 @@ from .look import Look
 from .screens.page import Page
 from .services.view_state import ViewStore
 from .services.watch import RunsWatch, Seen
-from .state.run_list import RunList, sentence
+from .state.run_list import Ended, RunList, Warned, sentence
 from .themes import NAMES, THEMES
 from .widgets.top_line import live_line
 
 if TYPE_CHECKING:
     from textual.command import Provider
 
+    from engine.contract.rows import DataRequest
+
     from .services.gpu_watch import MachineSeen, MachineWatch
+    from .services.grades import Wanted
     from .state.gpu import Machine
     from .state.view import View
 
@@ -79,12 +82,23 @@ class MoltingApp(App[None]):
     COMMANDS = {_actions_in_palette}
     ENABLE_COMMAND_PALETTE = False  # ours stands in the registry like any other action
 
-    def __init__(self, places: Folders, settings: Settings, look: Look, show: RunDir | None = None) -> None:
-        """`show`: the run to begin with. MoltingError (code 2) when the user's keymap cannot be used."""
-        self.look, self._show = look, show
+    def __init__(
+        self,
+        places: Folders,
+        settings: Settings,
+        look: Look,
+        show: RunDir | None = None,
+        data: DataRequest | None = None,
+        chat: RunDir | None = None,
+        grade: tuple[RunDir, Wanted | None] | None = None,
+    ) -> None:
+        """`show`, `data`, `chat`, `grade`: what to begin with. MoltingError (code 2) for an unusable keymap."""
+        self.look, self._show, self._data, self._chat, self._grade = look, show, data, chat, grade
+        self.settings = settings
         super().__init__()
         self.places = places
-        self.registry = {action.id: action for action in actions.with_keymap(settings.keys)}
+        self.actions = actions.with_keymap(settings.keys)
+        self.registry = {action.id: action for action in self.actions}  # for their keys
         self.store = ViewStore(places.runs)
         self.runs = RunList(view=self.store.read())
         self.since = self.runs.view.last_seen  # when the user last looked, before now
@@ -92,11 +106,13 @@ class MoltingApp(App[None]):
         self._machines: MachineWatch | None = None
         self._leaving = threading.Event()
         self._wanted_to_leave = 0.0
+        self._demo = ""  # the run whose proof is shown when it is finished
         self.animation_level = "basic" if look.animate else "none"
         self.set_class(look.ascii, "-ascii")
         for theme in THEMES:
             self.register_theme(theme)
-        self.theme = look.theme
+        chosen = self.runs.view.choices.get("theme", "")
+        self.theme = chosen if chosen in NAMES else look.theme
         self.set_keymap({action_id: self.registry[action_id].keys for action_id in settings.keys})
 
     def get_line_filters(self) -> Sequence[LineFilter]:
@@ -112,11 +128,27 @@ class MoltingApp(App[None]):
             from .screens.live import Live
 
             self.push_screen(Live(self._show))
+        if self._data:
+            from .screens.data import Data
+
+            self.push_screen(Data(self._data))
+        if self._grade:
+            self._begin_grading(*self._grade)
+        if self._chat:
+            from .screens.chat import Chat
+
+            self.push_screen(Chat(self._chat))
         self.set_interval(1 / self.look.rate, self._paint)
         self.set_interval(_SEEN_EVERY, self._note_seen)
         self.call_after_refresh(self._watch)  # reading runs must not hold up the first frame
         # After the first paint: what it imports is not needed for it.
         self.set_timer(_LOOK_AROUND, self._watch_machine)
+
+    @work(exit_on_error=False)
+    async def _begin_grading(self, run: RunDir, wanted: Wanted | None) -> None:
+        from .screens.grading import grade
+
+        await grade(self, run, wanted)
 
     def _watch_machine(self) -> None:
         from .services.gpu_watch import MachineWatch
@@ -150,14 +182,48 @@ class MoltingApp(App[None]):
     def on_runs_seen(self, message: RunsSeen) -> None:
         seen = message.seen
         self.runs.listed(seen.listed)
+        if seen.listed:
+            self._paint()  # names stand at once; what the runs did is read behind them
         self.runs.forget(seen.gone)
-        for ended in self.runs.update(seen.changed):
-            said, severity = sentence(ended)
-            self.tell(said, severity)
+        for news in self.runs.update(seen.changed):
+            if not self._on_screen(news):
+                self.tell(*sentence(news))
+            if news.run.id == self._demo and news.run.state == "finished":
+                self._demo = ""
+                self.prove(RunDir(Path(news.run.path)))
         if seen.complete and not self.runs.complete:
             self.runs.complete = True
             self._paint()
             self._welcome_back()
+
+    def follow_demo(self, run: RunDir) -> None:
+        """Prove and show what the run did, now or when it is finished."""
+        from engine.contract import summary
+
+        if summary.summarise(run).state == "finished":
+            self.prove(run)
+        else:
+            self._demo = run.id
+
+    @work(exit_on_error=False)
+    async def prove(self, run: RunDir) -> None:
+        """Show what the run's training changed; measured now where it was not."""
+        from .screens.job import Job
+        from .screens.proof import ShowProof
+        from .services import proofs
+
+        models = str(self.places.models)
+        job = Job("Asking base and adapter, and proving the effect", lambda task: proofs.of(run, models, task))
+        proof = await self.push_screen_wait(job)
+        if isinstance(proof, MoltingError):
+            self.fail(proof)
+        elif proof is not None:
+            await self.push_screen_wait(ShowProof(self.runs.name(run.id), run.id, proof))
+
+    def _on_screen(self, news: Ended | Warned) -> bool:
+        """Whether the run's own screen tells it."""
+        runs = [getattr(screen, "run", None) for screen in self.screen_stack]
+        return isinstance(news, Warned) and any(isinstance(run, RunDir) and run.id == news.run.id for run in runs)
 
     @work
     async def _welcome_back(self) -> None:
@@ -274,7 +340,7 @@ class MoltingApp(App[None]):
 
         if isinstance(self.screen, Page):
             scopes = (*self.screen.SCOPES, EVERYWHERE)
-            self.push_screen(Help(scopes, self.registry.values()))
+            self.push_screen(Help(scopes, self.actions))
 
     def action_palette(self) -> None:
         from textual.command import CommandPalette
@@ -306,22 +372,31 @@ class MoltingApp(App[None]):
 
     @work(exit_on_error=False)
     async def action_theme(self) -> None:
-        from . import config
         from .screens.dialog import Choice
 
         chosen = await self.push_screen_wait(Choice("Colours", NAMES, self.theme))
         if chosen is None:
             return
         self.theme = chosen
-        try:
-            config.remember("ui", "theme", chosen)
-        except MoltingError as error:
-            self.fail(error)
+        self.runs.view.choices["theme"] = chosen
+        if self.places.runs.is_dir():
+            try:
+                self.store.change(lambda view: view.choices.__setitem__("theme", chosen))
+            except MoltingError as error:
+                self.fail(error)
 
 
-def run(places: Folders, settings: Settings, look: Look, show: RunDir | None = None) -> int:
+def run(
+    places: Folders,
+    settings: Settings,
+    look: Look,
+    show: RunDir | None = None,
+    data: DataRequest | None = None,
+    chat: RunDir | None = None,
+    grade: tuple[RunDir, Wanted | None] | None = None,
+) -> int:
     """Show the app until the user leaves, `show` first; the exit status. Raises what crashed it."""
-    app = MoltingApp(places, settings, look, show)
+    app = MoltingApp(places, settings, look, show, data, chat, grade)
     app.run(mouse=look.mouse)
     if app.crash is not None:
         raise app.crash

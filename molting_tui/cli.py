@@ -12,21 +12,66 @@ import typer
 from typer.core import TyperGroup
 
 from . import terminal
-from .commands import ask, attach, demo, doctor, init, pack, prove, resume, runs, stop, train, vram
+from .commands import (
+    answers,
+    ask,
+    attach,
+    bench,
+    chat,
+    compare,
+    data,
+    demo,
+    doctor,
+    export,
+    grade,
+    host,
+    import_,
+    init,
+    judge,
+    merge,
+    model,
+    pack,
+    prove,
+    report,
+    resume,
+    runs,
+    serve,
+    stop,
+    sweep,
+    train,
+    vram,
+    why,
+)
 from .commands.context import Places
 
 HELP = """Molting fine-tunes a small chat model into a persona and shows, with evidence, that it took.
 
   molting demo                see all of it once: model, training, answers, proof
   molting init NAME           a folder to fill: rows, system prompt, probe questions, spec
+  molting data FILE           rows as the model sees them; where they are written
   molting doctor SPEC         what would go wrong, and the plan
+  molting model check MODEL   is a model or an adapter whole, safe, as expected?
   molting train SPEC          start a run; it goes on without this terminal
+  molting sweep SPEC          a run for each combination of values; sweep show NAME
   molting runs                all runs
   molting attach RUN          follow one
   molting stop | resume RUN   save and stop; continue
   molting ask RUN QUESTION…   base and adapter side by side
+  molting chat RUN            talk to both at once
   molting prove RUN           does the adapter change the model?
+  molting why RUN             why did nothing change?
   molting pack RUN | unpack FILE   one file to keep or give away; open it
+  molting export RUN          its curves for TensorBoard, trackio, Weights & Biases
+  molting host                what the inference host keeps in memory; host free, host stop
+  molting merge RUN           one 16-bit model for other programs, proven; GGUF, Ollama
+  molting bench MODEL…        the same prompts over several models
+  molting serve RUN           base and adapter for programs, OpenAI-compatible
+  molting answers RUN         the rubric's questions, answered and sealed
+  molting grade RUN           score them by rubric: blind, by keys alone
+  molting judge RUN           a language model as a second rater
+  molting import              answers and scores made elsewhere, as a run
+  molting compare A B         better, worse, or not to be told
+  molting report RUN          the cycle report, as Markdown and one HTML file
   molting vram                what holds the memory of the GPUs and of the host
 
 RUN is an id, the beginning of one, or a name. `molting COMMAND --help` tells more."""
@@ -92,18 +137,34 @@ def molting(
 
 _COMMANDS: list[Callable[..., None]] = [
     demo.demo,
+    data.data,
     init.init,
     doctor.doctor,
     train.train,
+    sweep.sweep,
     runs.runs,
     attach.attach,
     stop.stop,
     resume.resume,
     ask.ask,
+    chat.chat,
     prove.prove,
+    answers.answers,
+    grade.grade,
+    judge.judge,
+    compare.compare,
+    report.report,
     pack.pack,
     pack.unpack,
+    export.export,
     vram.vram,
+    host.host,
+    merge.merge,
+    bench.bench,
+    serve.serve,
+    why.why,
 ]
 for _command in _COMMANDS:
     app.command()(_command)
+app.command("import")(import_.import_)  # `import` is a word of Python
+app.add_typer(model.app, name="model")

@@ -11,6 +11,7 @@ from engine.contract.rundir import RunDir
 
 from . import terminal, text
 from .services.follow import Damage, Seen
+from .state import sentences
 from .terminal import one_line
 
 _LIVE_EVERY = 5.0  # seconds between lines about steps
@@ -35,6 +36,7 @@ class Narrator:
         self._eval: float | None = None
         self._tokens = 0
         self._pace: float | None = None  # seconds a step, of this attempt alone
+        self._made = 0  # steps of this attempt
         self._told_step = -1
         self._told_at = 0.0
         self._phase: events.Phase | None = None
@@ -44,6 +46,7 @@ class Narrator:
         """What to print for `seen`; often nothing."""
         if seen.attempt != self._attempt:
             self._attempt, self._pace, self._told_step, self._told_at = seen.attempt, None, -1, 0.0
+            self._made = 0
             self._phase = None
             self._phases.clear()
         return self._tell(seen.what)
@@ -77,7 +80,7 @@ class Narrator:
         head = f"{self._terminal.mark(change.state)} {change.state}"
         padded = self._terminal.paint(change.state, f"{head:<13}")
         said = f"attempt {change.attempt}" if change.state == "queued" and change.attempt > 1 else ""
-        if change.state == "finished":
+        if change.state == "finished" and change.attempt:  # not of an imported run, which has no adapter
             said = f"{self._step}/{self._steps}  loss {text.number(self._loss)}  adapter in {self._run.adapter}"
         elif change.state == "failed":
             said = f"({change.reason})" if change.reason else ""
@@ -108,25 +111,13 @@ class Narrator:
         rewound = max(0, self._step - start.step) if self._attempt > 1 else 0
         self._step, self._steps, self._told_at = start.step, start.steps, start.t
         self._tokens = start.tokens
-        said = [f"{start.steps} steps on {one_line(start.device)}, {one_line(start.precision)}"]
-        if start.parameters:
-            said.append(f"{start.trainable:,} of {start.parameters:,} parameters learn")
-        if start.step:
-            said.append(f"continues at step {start.step}")
-        if rewound:
-            said.append(f"{text.plural(rewound, 'step')} done again")
-        return [self._line(start.t, "start", ", ".join(said))]
+        said = one_line(sentences.said(start))
+        again = f", {text.plural(rewound, 'step')} done again" if rewound else ""
+        return [self._line(start.t, "start", said + again)]
 
     @_tell.register
     def _(self, rows: events.Funnel) -> list[str]:
-        said = [f"{rows.read:,} read" + (f" as {one_line(rows.format)}" if rows.format else "")]
-        said += [f"{count:,} dropped ({one_line(why)})" for why, count in rows.dropped.items() if count]
-        said += [f"{rows.heldout:,} held out", f"{rows.trained:,} trained"]
-        if rows.truncated:
-            said.append(f"{rows.truncated:,} shortened")
-        if rows.tokens:
-            said.append(f"{rows.tokens:,} tokens, {text.percent(rows.learned / rows.tokens)} learned")
-        return [self._line(rows.t, "rows", ", ".join(said))]
+        return [self._line(rows.t, "rows", one_line(sentences.said(rows)))]
 
     @_tell.register
     def _(self, phase: events.Phase) -> list[str]:
@@ -138,17 +129,25 @@ class Narrator:
 
     @_tell.register
     def _(self, metric: events.Metric) -> list[str]:
-        learned_from = metric.tokens - self._tokens
+        follows = metric.step == self._step + 1  # an imported log leaves steps out
+        learned_from = metric.tokens - self._tokens if follows else 0
         self._step, self._loss, self._tokens = metric.step, metric.loss, metric.tokens
-        # A smoothed pace, so that one slow step does not make the time left jump.
-        self._pace = metric.seconds if self._pace is None else 0.9 * self._pace + 0.1 * metric.seconds
+        self._tell_pace(metric.seconds)
         if not self._due(metric):
             return []
         self._told_step, self._told_at = metric.step, metric.t
         loss = "not finite" if metric.loss is None else text.number(metric.loss)
-        rate = f"  {learned_from / metric.seconds:,.0f} tok/s" if metric.seconds > 0 else ""
+        rate = _rate(metric.rows, metric.seconds, "rows/s") + _rate(learned_from, metric.seconds, "tok/s")
         said = f"{metric.step}/{self._steps}  loss {loss}  lr {metric.lr:.2g}{rate}{_left(self._eta())}"
         return [self._line(metric.t, "step", said)]
+
+    def _tell_pace(self, seconds: float) -> None:
+        """Smoothed, so that one slow step does not make the time left jump; the first is one, most if it compiles."""
+        self._made += 1
+        if self._made > 2 and self._pace is not None:
+            self._pace = 0.9 * self._pace + 0.1 * seconds
+        elif self._made > 1 or "compiling" not in self._phases:
+            self._pace = seconds
 
     def _due(self, metric: events.Metric) -> bool:
         if metric.loss is None or metric.step >= self._steps:
@@ -160,9 +159,7 @@ class Narrator:
     @_tell.register
     def _(self, held: events.Eval) -> list[str]:
         self._eval = held.loss
-        best = ", the best so far" if held.best else ""
-        said = f"held-out loss {text.number(held.loss)} at step {held.step}{best}"
-        return [self._line(held.t, "eval", said)]
+        return [self._line(held.t, "eval", sentences.said(held))]
 
     @_tell.register
     def _(self, sample: events.Sample) -> list[str]:
@@ -172,35 +169,34 @@ class Narrator:
 
     @_tell.register
     def _(self, saved: events.Checkpoint) -> list[str]:
-        best = ", the best so far" if saved.best else ""
-        said = f"step {saved.step} sealed ({text.size(saved.size)}, {saved.seconds:.1f} s){best}"
-        return [self._line(saved.t, "checkpoint", said)]
+        return [self._line(saved.t, "checkpoint", sentences.said(saved))]
 
     @_tell.register
     def _(self, warning: events.Warn) -> list[str]:
         label = self._terminal.paint("warning", f"{'warning':<13}")
-        return [self._line(warning.t, label, one_line(f"{warning.message} {warning.remedy}"))]
+        return [self._line(warning.t, label, one_line(sentences.said(warning)))]
 
     @_tell.register
     def _(self, log: events.Log) -> list[str]:
-        return [self._line(log.t, "log", one_line(log.message))]
+        return [self._line(log.t, "log", one_line(sentences.said(log)))]
 
     @_tell.register
     def _(self, control: events.Control) -> list[str]:
-        return [self._line(control.t, control.command, f"obeyed at step {control.step}")]
+        return [self._line(control.t, control.command, sentences.said(control))]
 
     @_tell.register
     def _(self, end: events.End) -> list[str]:
         self._step = end.step
-        said = [f"at step {end.step}", f"loss {text.number(end.last_loss)} (mean {text.number(end.mean_loss)})"]
-        if end.eval_loss is not None:
-            said.append(f"held-out loss {text.number(end.eval_loss)}")
-        return [self._line(end.t, "end", ", ".join([*said, one_line(end.why)] if end.why else said))]
+        return [self._line(end.t, "end", one_line(sentences.said(end)))]
 
     @_tell.register
     def _(self, damage: Damage) -> list[str]:
         lines = text.plural(damage.lines, "line")
         return [f"{self._terminal.paint('warning', 'damage')}: {lines} of {damage.path} cannot be read."]
+
+
+def _rate(count: int, seconds: float, unit: str) -> str:
+    return f"  {text.number(count / seconds)} {unit}" if seconds > 0 and count else ""
 
 
 def _left(seconds: float | None) -> str:

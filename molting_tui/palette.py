@@ -17,9 +17,12 @@ class ActionProvider(Provider):
 
         app = self.app
         assert isinstance(app, MoltingApp)
-        for action in in_scope(app.scopes_of(self.screen), app.registry.values()):
+        found: set[str] = set()
+        for action in in_scope(app.scopes_of(self.screen), app.actions):
             owner = self.screen if hasattr(self.screen, f"action_{action.method}") else app
-            if action.id not in {"palette", "suspend"} and owner.check_action(action.method, ()):
+            possible = hasattr(owner, f"action_{action.method}") and owner.check_action(action.method, ())
+            if possible and action.id not in found | {"palette", "suspend"}:
+                found.add(action.id)
                 yield action
 
     async def discover(self) -> Hits:

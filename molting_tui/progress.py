@@ -34,8 +34,8 @@ class ProgressLine:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def __call__(self, heard: calls.Progress | calls.Note) -> None:
-        if self._quiet:
+    def __call__(self, heard: calls.Progress | calls.Note | calls.Found) -> None:
+        if self._quiet or isinstance(heard, calls.Found):
             return
         if isinstance(heard, calls.Note):
             self.clear()

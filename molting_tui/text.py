@@ -53,11 +53,12 @@ def column_width(width: int) -> int:
 
 
 def table(rows: Iterable[list[str]], right: frozenset[int] = frozenset()) -> Iterator[str]:
-    """Lines of a table as wide as its cells; the columns in `right` are aligned right."""
+    """Lines of a table as wide as its cells; the columns in `right` are aligned right. Empty ones vanish."""
     cells = list(rows)
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
-        padded = (_pad(cell, width, i in right) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        fitted = enumerate(zip(row, widths, strict=True))
+        padded = (_pad(cell, width, i in right) for i, (cell, width) in fitted if width or not i)
         yield "  ".join(padded).rstrip()
 
 

@@ -10,7 +10,7 @@ from engine.contract.safe import safe
 from . import text
 from .terminal import Terminal, one_line
 
-_VERDICT_STATES = {"effective": "finished", "too_weak": "interrupted", "not_applied": "failed"}
+VERDICT_STATES = {"effective": "finished", "too_weak": "interrupted", "not_applied": "failed"}
 
 
 def pair_lines(pair: calls.Pair, shown: Terminal) -> Iterator[str]:
@@ -34,15 +34,12 @@ def _voice(label: str, answer: calls.Answer, width: int) -> list[str]:
 
 
 def proof_lines(proof: calls.Proof, shown: Terminal) -> Iterator[str]:
-    """The verdict in words, then the numbers behind it."""
-    state = _VERDICT_STATES[proof.verdict]
+    """The verdict in words, which has the numbers, then what was found out about the weights."""
+    state = VERDICT_STATES[proof.verdict]
     yield f"{shown.paint(state, shown.mark(state))} {one_line(proof.sentence)}"
-    yield (
-        f"  KL(base || adapter) {text.number(proof.kl)} nats, {text.percent(proof.flip_rate)} of the most likely "
-        f"tokens changed, over {text.plural(proof.positions, 'position')} of {text.plural(proof.probes, 'probe')}"
-    )
     yield f"  {proof.nonzero_b} of {proof.total_b} B matrices are not zero, " + _keys(proof)
-    yield f"  {_heldout(proof)}"
+    if proof.heldout_loss.base is None:
+        yield "  no held-out rows, so no held-out loss"
     for warning in proof.warnings:
         yield f"  {shown.paint('warning', 'warning')} {one_line(warning)}"
 
@@ -51,11 +48,3 @@ def _keys(proof: calls.Proof) -> str:
     if not proof.missing_keys and not proof.unexpected_keys:
         return "all keys match" + ("" if proof.active else ", but the adapter is not active")
     return f"{proof.missing_keys} keys missing, {proof.unexpected_keys} unexpected"
-
-
-def _heldout(proof: calls.Proof) -> str:
-    loss = proof.heldout_loss
-    if loss.base is None or loss.adapter is None:
-        return "no held-out rows, so no held-out loss"
-    rows = text.plural(proof.heldout_rows, "held-out row")
-    return f"answer loss on {rows}: base {text.number(loss.base)}, adapter {text.number(loss.adapter)}"

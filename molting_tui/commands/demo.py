@@ -13,7 +13,7 @@ from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 
 from .. import terminal, voices
-from ..services import engine
+from ..services import engine, proofs
 from ..services.personas import earlier_run, persona_folder
 from . import attach, doctor, prove, train
 from .context import Json, Places, places, print_json, progress
@@ -30,7 +30,7 @@ def demo(
     with progress(json_wanted=json) as line:
         engine.call("demo-model", calls.DemoModelRequest(models=str(where.models)), calls.DemoModel, line)
     run = _trained(where, spec, json=json)
-    proof = prove.recorded_proof(run)
+    proof = proofs.recorded(run)
     if proof is None:
         _say("Asking base and adapter, and proving the effect.", json)
         proof = prove.proof_of(where, run, json=json)

@@ -33,21 +33,27 @@ def init(
     json: Json = False,
 ) -> None:
     """Make a folder with rows, system prompt, facts, probe questions and a commented spec."""
-    if not _NAME.fullmatch(name):
-        raise MoltingError(
-            f"{name[:60]!r} cannot be the name of a persona folder.",
-            remedy="Use up to 80 letters, digits, spaces, dots, - and _, beginning with a letter or digit.",
-            code=2,
-        )
-    files = shipped(persona, name) if persona else made_up(name)
-    folder = Path.cwd() / name
-    _write(folder, files)
+    folder = make(Path.cwd() / name, name, persona)
     if json:
         print_json({"path": str(folder)})
         return
     out = terminal.out()
     out.line(str(folder))
     out.line(f"Fill rows.jsonl, then: molting doctor {_quoted(name)}, molting train {_quoted(name)}")
+
+
+def name_problem(name: str) -> str:
+    """What is wrong with the name of a persona, or nothing."""
+    return "" if _NAME.fullmatch(name) else f"{name[:60]!r} cannot be the name of a persona folder."
+
+
+def make(folder: Path, name: str, persona: str = "") -> Path:
+    """Write the files of a persona. MoltingError (code 2) for a name that cannot be, or a folder that is there."""
+    if problem := name_problem(name):
+        remedy = "Use up to 80 letters, digits, spaces, dots, - and _, beginning with a letter or digit."
+        raise MoltingError(problem, remedy=remedy, code=2)
+    _write(folder, shipped(persona, name) if persona else made_up(name))
+    return folder
 
 
 def made_up(name: str) -> dict[str, str]:

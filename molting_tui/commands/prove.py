@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import msgspec
 import typer
 
-from engine.contract import calls, durable, summary
-from engine.contract.errors import MoltingError
+from engine.contract import calls
 from engine.contract.rundir import RunDir
 
 from .. import terminal, voices
@@ -31,16 +29,6 @@ def proof_of(where: Places, run: RunDir, *, json: bool) -> calls.Proof:
     request = calls.RunRequest(run=str(run.path), models=str(where.models))
     with progress(json_wanted=json) as line:
         return engine.call("prove", request, calls.Proof, line)
-
-
-def recorded_proof(run: RunDir) -> calls.Proof | None:
-    """The proof that the engine left in the run, if it is of the adapter that is there now."""
-    try:
-        if run.proof.stat().st_mtime < (run.adapter / durable.MANIFEST).stat().st_mtime:
-            return None
-        return msgspec.json.decode(summary.read_small(run.proof), type=calls.Proof)
-    except (OSError, MoltingError, msgspec.DecodeError, RecursionError):
-        return None
 
 
 def to_plain(proof: calls.Proof) -> dict[str, object]:

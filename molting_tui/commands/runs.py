@@ -6,15 +6,16 @@ from typing import Any
 
 import typer
 
-from engine.contract import rundir, summary
+from engine.contract import names, rundir, summary
 from engine.contract.summary import Summary
 
 from .. import terminal, text
 from ..terminal import one_line
 from .context import Json, places, print_json
 
-_HEAD = ["", "name", "state", "step", "eta", "loss", "eval", "age", "id"]
-_RIGHT = frozenset({3, 4, 5, 6, 7})
+_HEAD = ["", "name", "state", "step", "eta", "rows/s", "tok/s", "shared", "loss", "eval", "score", "age", "id"]
+_RIGHT = frozenset(range(3, 12))
+_SCORE, _ROWS, _SHARED = map(_HEAD.index, ("score", "rows/s", "shared"))
 _NAME_WIDTH = 28
 
 
@@ -22,14 +23,22 @@ def runs(ctx: typer.Context, json: Json = False) -> None:
     """List the runs, those that are live first."""
     where = places(ctx).runs
     found = summary.newest_first(summary.summarise(run) for run in rundir.listed(where))
+    given = names.given(where)
     if json:
-        print_json({"runs": [as_json(each) for each in found]})
+        print_json({"runs": [as_json(each) | {"name": given.get(each.id) or each.name} for each in found]})
         return
+    for each in found:
+        each.name = names.shown(each.id, each.name, given)
     out = terminal.out()
     if not found:
         out.line(f"No runs in {one_line(str(where))} yet. `molting demo` makes one.")
         return
-    lines = list(text.table([_HEAD, *(row(each, out) for each in found)], _RIGHT))
+    rows = [_HEAD, *(row(each, out) for each in found)]
+    if all(each.score is None for each in found):
+        rows = [[*cells[:_SCORE], "", *cells[_SCORE + 1 :]] for cells in rows]
+    if not any(each.live and each.rows_rate for each in found):
+        rows = [[*cells[:_ROWS], "", "", "", *cells[_SHARED + 1 :]] for cells in rows]
+    lines = list(text.table(rows, _RIGHT))
     out.line(out.paint("dim", lines[0]))
     for line, each in zip(lines[1:], found, strict=True):
         out.line(out.paint(each.state, line[:1]) + line[1:])
@@ -47,13 +56,23 @@ def row(each: Summary, out: terminal.Terminal) -> list[str]:
         out.mark(each.state),
         name,
         state,
-        f"{each.step}/{each.steps or '?'}",
+        f"{each.step}/{each.steps or '?'}" if each.step or each.steps else "–",
         text.clock(each.eta),
+        *speed(each),
         loss(each),
         text.number(each.eval_loss),
+        text.number(each.score),
         text.age(each.age()),
         each.id,
     ]
+
+
+def speed(each: Summary) -> list[str]:
+    """Rows and tokens a second while it trains, and the share of tokens that sharing saved."""
+    if not each.live:
+        return [text.DASH] * 3
+    shared = text.percent(each.shared) if each.shared is not None else text.DASH
+    return [text.number(each.rows_rate), text.number(each.token_rate), shared]
 
 
 def loss(each: Summary) -> str:
@@ -65,6 +84,6 @@ def as_json(each: Summary) -> dict[str, Any]:
     """The object that scripts get for one run."""
     keys = (
         "id name state reason why attempt step steps loss eval_loss score eta checkpoint resumable base method "
-        "parent started warnings problem path"
+        "rows_rate token_rate shared parent sweep changes started warnings problem path"
     )
     return {key: getattr(each, key) for key in keys.split()} | {"age": each.age()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 from engine.contract.summary import Summary
 
-from .. import terminal
+from .. import terminal, text
 from ..services import control
 from .context import Json, Run, places, print_json, progress
 
@@ -27,15 +28,27 @@ def stop(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it has ended.")] = True,
     json: Json = False,
 ) -> None:
-    """Finish the step, save, and end the run. Stopping a run that has ended is no error."""
+    """Finish the step, save, and end the run. Stopping a run that has ended is no error; asked twice, offers --now."""
     found = places(ctx).find(run)
     before = summary.summarise(found)
     if not before.live or before.owned is False:
         _say(before, _nothing_to_stop(before), json)
         return
-    control.ask(found, "stop-now" if now else "stop")
+    control.ask(found, "stop-now" if now or _insists(found, before, json=json) else "stop")
     after = _wait(found, json=json) if wait else summary.summarise(found)
     _say(after, _outcome(after), json)
+
+
+def _insists(run: RunDir, seen: Summary, *, json: bool) -> bool:
+    """Whether a run that was asked to stop already is to end now: somebody at a terminal is asked, others are told."""
+    if not control.stopping(run, seen.state):
+        return False
+    lost = text.plural(max(0, seen.step - (seen.checkpoint or 0)), "step")
+    said = f"{seen.id} was asked to stop already and is saving."
+    if not json and sys.stdin.isatty() and terminal.out().tty:
+        return typer.confirm(f"{said} End it now instead? {lost} since the last checkpoint would be lost", err=True)
+    terminal.err().line(f"{said} `molting stop --now {seen.id}` ends it at once; {lost} would be lost.")
+    return False
 
 
 def _wait(run: RunDir, *, json: bool) -> Summary:

@@ -50,8 +50,8 @@ def vram(
 def as_json(machine: Machine) -> dict[str, Any]:
     """The object that scripts get: bytes, shares, °C, watts, MHz; null for what is not known."""
     found = msgspec.to_builtins(machine)
-    for gpu in found["gpus"]:
-        for process in gpu["processes"]:
+    for holder in (*found["gpus"], found["host"]):
+        for process in holder["processes"]:
             del process["ancestors"]
     return {"gpus": found["gpus"], "host": found["host"], "note": found["note"], "t": found["t"]}
 

@@ -15,10 +15,10 @@ from ..services import trash
 from ..state.run_list import RunList
 from ..state.view import View
 from .dialog import Ask, Confirm
-from .run_actions import RunActions
+from .journey import AfterTraining
 
 
-class Arrange(RunActions):
+class Arrange(AfterTraining):
     """For a screen that lists runs: it says which ones are meant and shows what changed."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Arrange(RunActions):
         run_id = self.under_cursor()
         if run_id is None:
             return
-        hint = "Only the app shows this name; empty gives the run its own back."
+        hint = "Shown here and by `molting`; the run itself stays as it is. Empty gives it its own name back."
         name = await self.app.push_screen_wait(Ask("Show this run as", self.runs.name(run_id), hint=hint))
         if name is None:
             return

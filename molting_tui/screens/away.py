@@ -21,6 +21,8 @@ _MARKS = {
     "note": ("· note   ", "$muted"),
 }
 _MOST = 50
+_BOX, _AROUND = 96, 8  # cells of the box, as dialog.tcss has it; and of its border, padding and scrollbar
+_INDENT = 18  # cells of mark and age
 
 
 class Away(Dialog[str]):
@@ -35,7 +37,8 @@ class Away(Dialog[str]):
         with Vertical(classes="box away"):
             gone = text.age(max(0.0, time.time() - self._since))
             yield Label(Content.assemble("While you were away", (f"  {gone}", "$muted")), classes="title")
-            yield OptionList(*(_told(each) for each in self._happened))
+            room = min(_BOX, self.app.size.width) - _AROUND - _INDENT
+            yield OptionList(*(_told(each, room) for each in self._happened))
             more = f"{self._more} more are in the table. " if self._more else ""
             yield Static(Content(f"{more}enter opens the run, esc closes"), classes="hint")
 
@@ -51,9 +54,12 @@ class Away(Dialog[str]):
         self.dismiss(self._happened[event.option_index].run_id)
 
 
-def _told(each: Happened) -> Content:
+def _told(each: Happened, room: int) -> Content:
+    """What wraps does so beside mark and age, not under them."""
     ago = text.age(max(0.0, time.time() - each.t)) if each.t else ""
-    lines = [Content.assemble(_MARKS[each.severity], (f"{ago:>7}  ", "$muted"), each.message)]
+    first, *more = text.wrap(each.message, max(1, room))
+    lines = [Content.assemble(_MARKS[each.severity], (f"{ago:>7}  ", "$muted"), first)]
+    lines += [Content(" " * _INDENT + line) for line in more]
     if each.remedy:
-        lines.append(Content.assemble((" " * 18 + each.remedy, "$muted")))
+        lines += [Content.assemble((" " * _INDENT + line, "$muted")) for line in text.wrap(each.remedy, max(1, room))]
     return Content("\n").join(lines)

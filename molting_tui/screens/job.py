@@ -69,6 +69,8 @@ class Job(Dialog["T | MoltingError | None"], Generic[T]):
         if isinstance(heard, calls.Note):
             self.query_one("#note", Static).update(Content(one_line(heard.text)))
             return
+        if isinstance(heard, calls.Found):
+            return  # all of them come with the result
         said = f"{one_line(heard.phase)}  {amount(heard)}".strip()
         self.query_one("#phase", Static).update(Content(said))
         self.query_one(ProgressBar).update(total=heard.total or None, progress=heard.done)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from textual import on, work
@@ -18,7 +20,7 @@ from engine.contract.spec import Spec
 from engine.contract.summary import Summary
 
 from .. import actions
-from ..services import tail
+from ..services import raw_log, tail
 from ..services.owner import owner_pid
 from ..services.tail import RunTail
 from ..state.alerts import Alert, alerts
@@ -27,6 +29,7 @@ from ..state.curves import drawing, overlaid
 from ..state.gpu import Machine, MemoryHistory, RunUse, gpu_of, use_of
 from ..state.live import LiveRun
 from ..widgets.alert_lines import AlertLines
+from ..widgets.journey_strip import JourneyStrip
 from ..widgets.lines_pane import LinesPane
 from ..widgets.log_pane import LogPane
 from ..widgets.panes import Panes
@@ -39,6 +42,8 @@ from .dialog import Choice
 from .plot_actions import PlotActions
 
 _HIDDEN = "live"  # of View.hidden
+_TOLD_BY_THE_APP = frozenset({"failed", "lost"})  # on whatever screen one is
+_RAW_EVERY = 1.0  # seconds between looks at engine.log while it is shown
 _OVERLAID = 5  # runs beside this one; so many colours there are
 
 
@@ -51,8 +56,12 @@ class Live(PlotActions):
     BINDINGS = [*actions.bindings("live")]
     VERTICAL_BREAKPOINTS = [(0, "-tiny-height"), (10, "-short"), (24, "-tall"), (30, "-full")]
 
-    def __init__(self, run: RunDir) -> None:
+    MOST = 1 + _OVERLAID  # runs in one plot
+
+    def __init__(self, run: RunDir, beside: Sequence[str] = ()) -> None:
+        """`beside`: ids of runs that are laid over this one from the start, at most `MOST` with it."""
         super().__init__()
+        self._beside = beside
         self.run = run
         self.runs: dict[str, LiveRun] = {run.id: LiveRun()}  # this one first, then those beside it
         self._tails: dict[str, RunTail] = {}
@@ -64,6 +73,7 @@ class Live(PlotActions):
         self._heartbeat: float | None = None
         self._owner = 0
         self._sampled: Machine | None = None
+        self._told: set[str] | None = None  # alerts that had their toast; None before the history was read
         self._changed = True
         self._offered: object = None
 
@@ -85,6 +95,7 @@ class Live(PlotActions):
         with Horizontal(id="filter"):
             yield Label("filter the log")
             yield Input(placeholder="words; escape shows all")
+        yield JourneyStrip()
 
     def on_mount(self) -> None:
         panes = self.query_one(Panes)
@@ -94,8 +105,11 @@ class Live(PlotActions):
             self._spec = summary.load_spec(self.run)
         except MoltingError:
             self._spec = None  # the table of runs tells what is wrong with it
+        self.suit(self._spec.training.max_steps if self._spec else 0)
         self.query_one("#loss", Plot).focus()
         self._follow(self.run)
+        for run_id in self._beside:
+            self._overlay(run_id)
 
     def on_unmount(self) -> None:
         for each in self._tails.values():
@@ -170,6 +184,7 @@ class Live(PlotActions):
             self._repaint()
             self._offer()
         self.align()
+        self.show_journey()
 
     def _paint_head(self, now: float, width: int, use: RunUse) -> None:
         run = self.live
@@ -189,6 +204,18 @@ class Live(PlotActions):
         if self._trouble:
             found.insert(0, Alert("trouble", "error", self._trouble.message, self._trouble.remedy))
         self.query_one(AlertLines).show(found, width, 4 if self.has_class("-full") else 1)
+        self._toast(found)
+
+    def _toast(self, found: list[Alert]) -> None:
+        """A toast once for what is new since the run was opened; the mark above the plot stays."""
+        if self._reading is not None:
+            return
+        if self._told is not None:
+            for each in found:
+                if each.id not in self._told | _TOLD_BY_THE_APP:
+                    said = f"{self.molting.runs.name(self.run.id)}: {each.message}"
+                    self.molting.tell(said, "information" if each.severity == "note" else each.severity)
+        self._told = (self._told or set()) | {each.id for each in found}
 
     def _use(self) -> RunUse:
         """Nothing where the run goes on elsewhere: its memory is not this machine's."""
@@ -212,7 +239,7 @@ class Live(PlotActions):
         for what in ("loss", *RATES):
             many = len(self.runs) > 1
             drawings = [
-                drawing(run, what, self.molting.runs.name(run_id) if many else "", self._colours[run_id])
+                drawing(run, what, self.molting.runs.short(run_id) if many else "", self._colours[run_id])
                 for run_id, run in self.runs.items()
             ]
             shown = overlaid(drawings)
@@ -270,6 +297,8 @@ class Live(PlotActions):
             self.query_one(Input).value = ""
             box.remove_class("-shown")
             self.query_one(LogPane).focus()
+        elif self.query_one(LogPane).raw is not None:
+            self.action_raw_log()
         elif panes.maximised:
             self.action_maximise()
         else:
@@ -328,12 +357,38 @@ class Live(PlotActions):
     def _filtered(self) -> None:
         self.query_one(LogPane).focus()
 
+    async def _read_raw_log(self) -> None:
+        pane = self.query_one(LogPane)
+        pane.show_raw(await asyncio.to_thread(raw_log.last_lines, self.run))
+        pane.repaint()
+
+    def action_raw_log(self) -> None:
+        """Between the log of events and what the engine printed."""
+        panes, pane = self.query_one(Panes), self.query_one(LogPane)
+        if pane.raw is not None:
+            pane.show_raw(None)
+            pane.repaint()
+            return
+        if not panes.is_pane("log"):
+            panes.maximised = "log"
+            panes.place()
+        pane.focus()
+        self._follow_raw_log()
+
+    @work(exclusive=True, group="raw log", exit_on_error=False)
+    async def _follow_raw_log(self) -> None:
+        await self._read_raw_log()
+        while self.query_one(LogPane).raw is not None:
+            await asyncio.sleep(_RAW_EVERY)
+            if self.query_one(LogPane).raw is not None:
+                await self._read_raw_log()
+
     @work
     async def action_overlay(self) -> None:
         """Lay another run over this one, or take it away again."""
         names = {}
         for run_id in self.molting.runs.rows():
-            if run_id != self.run.id:
+            if run_id != self.run.id and run_id in self.molting.runs.known:
                 mark = "✓ " if run_id in self.runs else "  "
                 names[f"{mark}{self.molting.runs.name(run_id)}  {run_id}"] = run_id
         if not names:

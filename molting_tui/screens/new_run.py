@@ -9,7 +9,9 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
+from textual.timer import Timer
 from textual.widgets import Static
+from textual.worker import get_current_worker
 
 from engine.contract import calls, durable
 from engine.contract.errors import MoltingError
@@ -17,17 +19,26 @@ from engine.contract.safe import safe
 from engine.contract.summary import Summary
 
 from .. import actions, state_files, text
+from ..actions import key_names, shown_key
 from ..commands.context import spec_file
 from ..commands.doctor import plan_line
+from ..services.engine import Heard
+from ..services.live_check import LiveCheck
 from ..services.paths import PathSuggester
 from ..services.task import Task
+from ..state.findings import apply
+from ..state.journey import before
 from ..state.spec_form import Field, SpecForm, fields, of_run
+from ..widgets.finding_list import FindingList
+from ..widgets.journey_strip import JourneyStrip
 from ..widgets.spec_fields import SpecFields
 from .dialog import Ask, Confirm
+from .page import TAB_AT_ONCE
 from .run_actions import RunActions
 
 _LIMIT = 1 << 20
 _COUNT = itertools.count()
+_PAUSE = 0.8  # seconds without a key after which the doctor looks
 
 
 def _read(file: Path) -> str:
@@ -59,7 +70,7 @@ class NewRun(RunActions):
     SCOPES = ("form",)
     TITLE = "New run"
     CSS_PATH = "../styles/new_run.tcss"
-    BINDINGS = actions.bindings("form")
+    BINDINGS = [*actions.bindings("form"), *TAB_AT_ONCE]
 
     def __init__(self, form: SpecForm, origin: str, file: Path | None) -> None:
         super().__init__()
@@ -67,6 +78,8 @@ class NewRun(RunActions):
         self._saved = form.text()
         self._problems: dict[str, str] = {}
         self._field: Field | None = None
+        self._doctor = LiveCheck()
+        self._pause: Timer | None = None
 
     @classmethod
     def of_file(cls, file: str | Path) -> NewRun:
@@ -84,12 +97,16 @@ class NewRun(RunActions):
         yield Static(Content(safe(self._origin, keep_newlines=False)), id="origin")
         yield SpecFields([(field, self._form.value(field.key)) for field in fields()])
         with VerticalScroll(id="findings", can_focus=False):
-            yield Static()
+            yield FindingList()
         yield Static(id="about")
+        yield JourneyStrip()
 
     def on_mount(self) -> None:
         self._validate()
         self.query_one(SpecFields).focus_on("name")
+
+    def on_unmount(self) -> None:
+        self._doctor.cancel()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         return True
@@ -114,6 +131,68 @@ class NewRun(RunActions):
         self._problems = missing | self._form.problems()
         self.query_one(SpecFields).say(self._problems)
         self._about()
+        self._judge(None)
+        self._look_soon()
+
+    def _look_soon(self) -> None:
+        """Let the doctor look once nothing was typed for a moment; what it found of the older text no longer counts."""
+        self._doctor.cancel()
+        if self._pause is not None:
+            self._pause.stop()
+            self._pause = None
+        if not self._problems:
+            self._pause = self.set_timer(_PAUSE, self._look)
+
+    @work(thread=True, exclusive=True, group="doctor", exit_on_error=False)
+    def _look(self) -> None:
+        worker, found = get_current_worker(), list[calls.Finding]()
+
+        def show(findings: list[calls.Finding], below: Content | None, done: bool = False) -> None:
+            if not worker.is_cancelled and self.is_mounted:
+                self.app.call_from_thread(self._show, findings, below, done)
+
+        def hear(heard: Heard) -> None:
+            if isinstance(heard, calls.Found):
+                found.append(heard.finding)
+                show(list(found), Content.assemble(("looking on …", "$muted")))
+
+        try:
+            with _Staged(self._form) as file:
+                request = calls.PreflightRequest(spec=str(file), models=str(self.molting.places.models))
+                checked = self._doctor.run(request, hear)
+        except MoltingError as error:
+            show([], Content.assemble(("cannot tell yet: ", "$muted"), safe(error.message, False)))
+            return
+        if checked is not None:
+            show(checked.findings, _below(checked), done=True)
+
+    def _show(self, findings: list[calls.Finding], below: Content | None, done: bool = True) -> None:
+        self.query_one(FindingList).put(findings, below)
+        self.query_one("#findings").add_class("-shown")
+        if done:
+            self._judge(not any(each.severity == "error" for each in findings))
+
+    def _judge(self, sound: bool | None) -> None:
+        """Show how far the run has come: whether its rows are there, and what the doctor says of it."""
+        rows = self._form.paths().get("data.train")
+        found = before(rows is not None and rows.is_file(), sound)
+        heard = self.molting.registry[found.action].keys if found.action else ""
+        self.query_one(JourneyStrip).show(found, shown_key(key_names(heard)[0]) if heard else "")
+
+    def action_next_finding(self) -> None:
+        listed = self.query_one(FindingList)
+        listed.next()
+        self.query_one("#findings", VerticalScroll).scroll_to(y=listed.line, animate=False)
+
+    def action_apply_fix(self) -> None:
+        finding = self.query_one(FindingList).highlighted
+        if finding is None or not finding.fix:
+            self.molting.tell("The highlighted finding has no change of the spec that would mend it.", "warning")
+            return
+        changed = apply(self._form, finding.fix)
+        self.query_one(SpecFields).take(self._form.value)
+        self._validate()
+        self.molting.tell(f"Changed {', '.join(changed)}.")
 
     def _about(self) -> None:
         """The field under the cursor in words, and how many problems there are."""
@@ -143,6 +222,19 @@ class NewRun(RunActions):
     def action_all_fields(self) -> None:
         self.query_one(SpecFields).toggle_class("-all")
 
+    def action_rows(self) -> None:
+        """The rows that data.train names, with what else the form says about them."""
+        from engine.contract.rows import DataRequest
+
+        from .data import Data
+
+        path = self._form.paths().get("data.train")
+        if path is None or not path.is_file():
+            self.molting.tell("data.train names no file yet.", "warning")
+            return
+        model = str(self._file) if self._file else ""
+        self.app.push_screen(Data(DataRequest(file=str(path), models=str(self.molting.places.models), model=model)))
+
     def _all_right(self) -> bool:
         """Whether nothing is wrong; if not, the cursor goes to where something is."""
         if not self._problems:
@@ -166,12 +258,15 @@ class NewRun(RunActions):
 
         checked = await self.wait_for("Looking for what would go wrong", check)
         if checked is not None:
-            self.query_one("#findings Static", Static).update(_findings(checked))
-            self.query_one("#findings").add_class("-shown")
+            self._show(checked.findings, _below(checked))
 
     @work(exit_on_error=False)
     async def action_start(self) -> None:
         if not self._all_right():
+            return
+
+        if self._form.sweeps:
+            await self._start_sweep()
             return
 
         def create(task: Task) -> calls.Started:
@@ -184,6 +279,20 @@ class NewRun(RunActions):
         if started is not None:
             self.molting.tell(f"{started.run} is {started.state}; it runs without this terminal.")
             self.dismiss(started.run)
+
+    async def _start_sweep(self) -> None:
+        """All runs of the spec, queued one after another."""
+
+        def queue(task: Task) -> calls.Sweeping:
+            with _Staged(self._form) as file:
+                place = self.molting.places
+                request = calls.SweepRequest(spec=str(file), runs=str(place.runs), models=str(place.models))
+                return task.call("sweep", request, calls.Sweeping)
+
+        made = await self.wait_for("Starting the runs of the sweep", queue)
+        if made is not None:
+            self.molting.tell(f"{text.plural(len(made.runs), 'run')} of {made.sweep} are queued, one after another.")
+            self.dismiss(made.runs[0].run)
 
     @work(exit_on_error=False)
     async def action_write(self) -> None:
@@ -225,17 +334,8 @@ class _Staged:
         self._path.unlink(missing_ok=True)
 
 
-def _findings(checked: calls.Preflight) -> Content:
-    """Findings, the worst first, then the plan."""
-    order = ("error", "warning", "note")
-    colours = {"error": "$error", "warning": "$warning", "note": "$muted"}
-    lines = []
-    for finding in sorted(checked.findings, key=lambda each: order.index(each.severity)):
-        lines.append(Content.assemble((f"{finding.severity} ", colours[finding.severity]), safe(finding.message)))
-        if finding.remedy:
-            lines.append(Content.assemble(("  try ", "$muted"), safe(finding.remedy)))
-    if not lines:
-        lines.append(Content.assemble(("nothing found", "$success")))
-    if checked.plan:
-        lines.append(Content(plan_line(checked.plan)))
-    return Content("\n").join(lines)
+def _below(checked: calls.Preflight) -> Content | None:
+    """What stands under the findings: the plan."""
+    nothing = [] if checked.findings else [Content.assemble(("nothing found", "$success"))]
+    plan = [Content(plan_line(checked.plan))] if checked.plan else []
+    return Content("\n").join([*nothing, *plan]) if nothing or plan else None

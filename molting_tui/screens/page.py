@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.screen import Screen
 from textual.widget import Widget
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from ..app import MoltingApp
 
 WIDE = 110  # columns from which a second pane has room
+# For forms. Moved before the next key is given to a field: of what arrives at once, as after a pause of the line, what
+# follows a tab belongs to the next field.
+TAB_AT_ONCE: list[BindingType] = [
+    Binding("tab", "app.focus_next", show=False, priority=True),
+    Binding("shift+tab", "app.focus_previous", show=False, priority=True),
+]
 
 
 class Page(Screen[Any]):

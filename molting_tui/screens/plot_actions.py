@@ -6,16 +6,17 @@ from collections.abc import Callable
 
 from textual import on, work
 
+from ..state.curves import default_smoothing
 from ..state.live import AXES
 from ..state.view import View
 from ..widgets.plot import Plot
-from .run_actions import RunActions
+from .journey import AfterTraining
 
 _CLOSER = 1.5
 _STEP = 0.2  # of what is seen
 
 
-class PlotActions(RunActions):
+class PlotActions(AfterTraining):
     """What is chosen here is remembered for the next time, under `live.…`."""
 
     @property
@@ -31,6 +32,12 @@ class PlotActions(RunActions):
             plot.smoothing = _weight(choices.get("live.smoothing", ""), plot.smoothing)
             plot.axis = choices["live.axis"] if choices.get("live.axis") in AXES else plot.axis
         main.log_scale = choices.get("live.log") == "yes"
+
+    def suit(self, steps: int) -> None:
+        """Smooth as suits a run of so many steps, until the user has chosen."""
+        if "live.smoothing" not in self.molting.runs.view.choices:
+            for plot in self.plots:
+                plot.smoothing = default_smoothing(steps)
 
     def remember(self, edit: Callable[[View], None]) -> None:
         """Change the view in memory now, and on disk soon."""

@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 from textual import work
 
-from engine.contract import calls
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 from engine.contract.summary import Summary
 
 from .. import text
 from ..services import control
-from ..services.task import Task
 from .dialog import Confirm
-from .job import Job
 from .page import Page
 
 if TYPE_CHECKING:
     from ..services.control import Command
+    from ..services.task import Task
 
 T = TypeVar("T")
 
@@ -44,27 +42,32 @@ class RunActions(Page):
             return any(run.state == "training" for run in self.targets())
         if action == "resume":
             return any(_resumable(run) for run in self.targets())
-        if action == "edit":
+        if action in {"edit", "why", "rows", "chat", "grade"}:
             return len(self.targets()) == 1
         return super().check_action(action, parameters)
 
     @work(exit_on_error=False)
     async def action_stop(self) -> None:
         runs = [run for run in self.targets() if _stoppable(run)]
+        if not runs:
+            return
+        if all(control.stopping(RunDir(Path(run.path)), run.state) for run in runs):
+            await self._end_now(runs, "It was asked to stop already, and is saving. Ending it now leaves that out.")
+            return
         said = "The step is finished and saved first; r continues it later."
         if all(run.state == "queued" for run in runs):
             said = "It waits for the device and has not begun; r queues it again."
-        if not runs:
-            return
         if await self.app.push_screen_wait(Confirm(f"Stop {self._names(runs)}?", said, "Stop", "Let it run")):
             self._ask(runs, "stop")
 
     @work(exit_on_error=False)
     async def action_stop_now(self) -> None:
         runs = [run for run in self.targets() if _stoppable(run)]
-        if not runs:
-            return
-        said = f"It ends at once, without saving. {_lost(runs)}"
+        if runs:
+            await self._end_now(runs, "It ends at once, without saving.")
+
+    async def _end_now(self, runs: list[Summary], why: str) -> None:
+        said = f"{why} {_lost(runs)}"
         if await self.app.push_screen_wait(Confirm(f"End {self._names(runs)} now?", said, "End now", "Let it run")):
             self._ask(runs, "stop-now")
 
@@ -84,6 +87,8 @@ class RunActions(Page):
 
     @work(exit_on_error=False)
     async def action_resume(self) -> None:
+        from engine.contract import calls
+
         runs = [run for run in self.targets() if _resumable(run)]
         models = str(self.molting.places.models)
 
@@ -102,8 +107,49 @@ class RunActions(Page):
         if started:
             self.started(started)
 
+    @work(exit_on_error=False)
+    async def action_why(self) -> None:
+        from engine.contract import calls
+
+        from .why import Why
+
+        (run,) = self.targets()
+        request = calls.WhyRequest(run=run.path, models=str(self.molting.places.models))
+        name = self._names([run])
+        found = await self.wait_for(
+            f"Why {name} changed nothing, if so", lambda task: task.call("why", request, calls.Investigation)
+        )
+        if found is not None:
+            await self.app.push_screen_wait(Why(name, found))
+
+    def action_chat(self) -> None:
+        """Base and adapter of the run, asked side by side."""
+        from .chat import Chat
+
+        for run in self.targets()[:1]:
+            self.app.push_screen(Chat(RunDir(Path(run.path))))
+
+    @work(exit_on_error=False)
+    async def action_grade(self) -> None:
+        from .grading import grade
+
+        for run in self.targets()[:1]:
+            await grade(self.molting, RunDir(Path(run.path)))
+
+    def action_rows(self) -> None:
+        """The frozen rows of the run, as its model sees them."""
+        from engine.contract.rows import DataRequest
+
+        from .data import Data
+
+        for run in self.targets()[:1]:
+            spec = RunDir(Path(run.path)).spec
+            self.app.push_screen(Data(DataRequest(file=str(spec), models=str(self.molting.places.models))))
+
     async def wait_for(self, title: str, work: Callable[[Task], T]) -> T | None:
         """Do `work` behind a dialog; its result, or None when it failed, which is then told, or was cancelled."""
+        from .job import Job
+
         result: T | MoltingError | None = await self.app.push_screen_wait(Job(title, work))
         if isinstance(result, MoltingError):
             self.molting.fail(result)

@@ -17,6 +17,8 @@ from .. import actions
 from ..actions import shown_keys
 from ..services.glance import glance
 from ..state.glance import Glance
+from ..state.run_tree import together
+from ..widgets.journey_strip import JourneyStrip
 from ..widgets.run_detail import RunDetail
 from ..widgets.run_table import RunTable
 from .arrange import Arrange
@@ -51,6 +53,7 @@ class Runs(Arrange):
                 yield RunDetail()
         with Center(id="empty"):
             yield Static()
+        yield JourneyStrip()
 
     @property
     def table(self) -> RunTable:
@@ -74,6 +77,7 @@ class Runs(Arrange):
             self.refresh_bindings()
         self.table.repaint()
         self._show_detail()
+        self.show_journey()
 
     def _arrive(self) -> None:
         if self._go_to in self.table.rows:
@@ -81,19 +85,21 @@ class Runs(Arrange):
             self._go_to = ""
 
     def _count(self) -> None:
-        shown, hidden = len(self.table.rows), len(set(self.runs.view.archived) & self.runs.known.keys())
+        shown = sum(each in self.runs.known for each in self.table.rows)  # a sweep has a row too
+        hidden = len(set(self.runs.view.archived) & self.runs.known.keys())
         said = f"{shown} of {len(self.runs.known)}"
         if hidden and not self.runs.archived:
             said += f", {hidden} archived"
         self.query_one("#count", Label).update(Content.assemble((said, "$muted")))
 
     def _nothing(self) -> Content:
-        keys = {each: shown_keys(self.molting.registry[each].keys) for each in ("demo", "new", "help")}
+        keys = {each: shown_keys(self.molting.registry[each].keys) for each in ("demo", "init", "new", "help")}
         where = str(self.molting.places.runs)
         return Content.assemble(
             ("No runs yet", "bold"), (f" in {where}\n\n", "$muted"),
             (keys["demo"], "bold $primary"), "   see it once: a shipped persona, trained on this machine\n",
-            (keys["new"], "bold $primary"), "   start a run from a spec file; `molting init NAME` writes one to fill\n",
+            (keys["init"], "bold $primary"), "   make a persona of your own, from nothing or from a shipped one\n",
+            (keys["new"], "bold $primary"), "   start a run from a spec file\n",
             (keys["help"], "bold $primary"), "   all keys",
         )  # fmt: skip
 
@@ -134,13 +140,17 @@ class Runs(Arrange):
         return [run for run in found if run is not None]
 
     def ids(self) -> list[str]:
-        return self.runs.targets(self.table.cursor) if self.is_mounted else []
+        return self.runs.targets(self.table.cursor, self.table.rows) if self.is_mounted else []
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action in _NEEDS_ONE and not self.ids():
             return False
         if action == "demo":
             return not self.runs.known
+        if action == "sweep":
+            return any(run.sweep for run in self.targets())
+        if action == "overlay":
+            return len(together(self.ids(), self.runs.known)) > 1
         if action == "undo":
             return bool(self._deleted)
         return super().check_action(action, parameters)
@@ -183,12 +193,12 @@ class Runs(Arrange):
         self.paint()
 
     def action_select(self) -> None:
-        self.runs.selected ^= {self.table.cursor} if self.table.cursor else set()
+        self.runs.selected ^= set(self.runs.meant(self.table.cursor or ""))
         self.table.action_down()
         self.rearranged()
 
     def action_select_all(self) -> None:
-        every = set(self.table.rows)
+        every = self.runs.known.keys() & set(self.table.rows)
         self.runs.selected = set() if every <= self.runs.selected else every
         self.rearranged()
 
@@ -214,8 +224,34 @@ class Runs(Arrange):
     def action_open(self) -> None:
         from .live import Live
 
-        if self.table.cursor is not None:
+        if self.table.cursor in self.runs.known:
             self.app.push_screen(Live(RunDir(self.molting.places.runs / self.table.cursor)))
+        elif self.table.cursor is not None:
+            self.action_sweep()
+
+    def action_tree(self) -> None:
+        self.runs.tree = not self.runs.tree
+        self.molting.tell("Below the runs they came from." if self.runs.tree else "One list again.")
+        self.rearranged()
+
+    def action_sweep(self) -> None:
+        """The table of the sweep that is meant."""
+        from .sweep import Sweep
+
+        sweep = next((run.sweep for run in self.targets() if run.sweep), "")
+        if sweep:
+            self.app.push_screen(Sweep(self.runs, sweep, ascii=self.molting.look.ascii))
+
+    def action_overlay(self) -> None:
+        """The selected runs in one plot; else those of the sweep, else the run over its parent."""
+        from .live import Live
+
+        ids = together(self.ids(), self.runs.known)
+        if len(ids) > Live.MOST:
+            self.molting.tell(f"{Live.MOST} of {len(ids)} are shown: those with the lowest held-out loss.", "warning")
+        if ids:
+            first, *others = ids[: Live.MOST]
+            self.app.push_screen(Live(RunDir(self.molting.places.runs / first), others))
 
     @work(exit_on_error=False)
     async def action_new(self) -> None:
@@ -227,6 +263,22 @@ class Runs(Arrange):
         started = await self.app.push_screen_wait(NewRun.of_file(file))
         if started:
             self.started(started)
+
+    @work(exit_on_error=False)
+    async def action_init(self) -> None:
+        from .new_persona import new_persona
+        from .new_run import NewRun
+
+        folder = await new_persona(self.molting)
+        if folder is not None:
+            started = await self.app.push_screen_wait(NewRun.of_file(folder))
+            if started:
+                self.started(started)
+
+    def action_bench(self) -> None:
+        from .bench import Bench
+
+        self.app.push_screen(Bench())
 
     @work(exit_on_error=False)
     async def action_demo(self) -> None:
@@ -241,3 +293,4 @@ class Runs(Arrange):
 
             self.started(run.id)
             self.app.push_screen(Live(run))
+            self.molting.follow_demo(run)

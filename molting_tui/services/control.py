@@ -17,3 +17,8 @@ def ask(run: RunDir, command: Command) -> None:
         durable.write_replace(run.control / command, b"")
     except OSError as error:
         raise durable.explain(error, f"ask {run.id} to {command}") from None
+
+
+def stopping(run: RunDir, state: str) -> bool:
+    """Whether a live run in `state` was asked to stop already."""
+    return state == "stopping" or (run.control / "stop").exists()

@@ -16,7 +16,7 @@ from engine.contract.errors import MoltingError
 from .. import state_files
 
 T = TypeVar("T")
-Heard = Union[calls.Progress, calls.Note]
+Heard = Union[calls.Progress, calls.Note, calls.Found]
 # Isolated: nothing of the user's current folder or PYTHONPATH is imported.
 ENGINE = (sys.executable, "-I", "-m", "engine")
 

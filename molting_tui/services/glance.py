@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.contract import lineage, rundir, summary
 from engine.contract.errors import MoltingError
 from engine.contract.journal import JournalReader
 from engine.contract.rundir import RunDir
@@ -21,4 +22,17 @@ def glance(run: RunDir) -> Glance:
             continue
         if seen.losses:
             break
+    seen.differs = _from_parent(run)
     return seen
+
+
+def _from_parent(run: RunDir) -> list[str] | None:
+    """What the run has otherwise than its parent; None where that is not here."""
+    try:
+        spec = summary.load_spec(run)
+        if not spec.parent or not rundir.is_id(spec.parent):
+            return None
+        before = summary.load_spec(RunDir(run.path.parent / spec.parent))
+    except MoltingError:
+        return None
+    return [str(each) for each in lineage.differences(before, spec)]

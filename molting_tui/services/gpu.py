@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+
+import msgspec
 
 from engine.contract.safe import safe
 
 from ..state.gpu import GpuProcess, GpuSample, HostSample, Machine
+from .cgroup import memory_limit
+from .owner import Owners
 
 T = TypeVar("T")
 
@@ -24,10 +28,11 @@ _LONGEST_NAME = 60
 class MachineSampler:
     """Takes samples of GPUs and host; nothing it meets raises. For one thread; close it or use it as a context."""
 
-    def __init__(self, disk: Path) -> None:
-        """`disk`: where free space is looked at; the nearest folder above it that exists."""
+    def __init__(self, runs: Path) -> None:
+        """`runs`: whose processes are named; free space is that of the nearest folder above it that exists."""
         self._gpus = GpuSampler()
-        self._host = HostSampler(disk)
+        self._host = HostSampler(runs)
+        self._owners = Owners(runs)
 
     def __enter__(self) -> MachineSampler:
         return self
@@ -38,10 +43,42 @@ class MachineSampler:
     def sample(self) -> Machine:
         """Everything now. The first share of CPU is measured over 0.1 s, later ones since the last sample."""
         gpus, note = self._gpus.sample()
-        return Machine(t=time.time(), gpus=gpus, host=self._host.sample(), note=note)
+        owners = self._owners.living()
+        host = msgspec.structs.replace(self._host.sample(), processes=tuple(_on_host(owners)))
+        return Machine(t=time.time(), gpus=tuple(_named(gpu, owners) for gpu in gpus), host=host, note=note)
 
     def close(self) -> None:
         self._gpus.close()
+
+
+def _named(gpu: GpuSample, owners: Mapping[int, str]) -> GpuSample:
+    """With the runs that its processes belong to: a trainer is a child of its run's supervisor."""
+
+    def named(process: GpuProcess) -> GpuProcess:
+        runs = (owners[pid] for pid in (process.pid, *process.ancestors) if pid in owners)
+        return msgspec.structs.replace(process, run=next(runs, ""))
+
+    return msgspec.structs.replace(gpu, processes=tuple(map(named, gpu.processes)))
+
+
+def _on_host(owners: Mapping[int, str]) -> Iterator[GpuProcess]:
+    """The supervisors with the resident memory of all they started."""
+    import psutil
+
+    for pid, run in owners.items():
+        with contextlib.suppress(psutil.Error, OSError):
+            supervisor = psutil.Process(pid)
+            used = sum(_resident(each) for each in (supervisor, *supervisor.children(recursive=True)))
+            yield msgspec.structs.replace(_process(pid, used), run=run)
+
+
+def _resident(process: Any) -> int:
+    import psutil
+
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:  # it has ended meanwhile
+        return 0
 
 
 class GpuSampler:
@@ -225,13 +262,16 @@ class HostSampler:
         import psutil
 
         ram, swap = _known(psutil.virtual_memory), _known(psutil.swap_memory)
+        total, used = (ram.total, ram.total - ram.available) if ram else (None, None)
+        if ram and (limited := memory_limit()) and limited[0] < ram.total:
+            total, used = limited  # of a container, or a job of a cluster
         space = _known(lambda: psutil.disk_usage(str(_nearest(self._disk))))
         # Without a measurement before it, psutil has no share of CPU to tell.
         cpu = _known(lambda: psutil.cpu_percent(None if self._measured else 0.1))
         self._measured = True
         return HostSample(
-            ram_used=ram and ram.total - ram.available,
-            ram_total=ram and ram.total,
+            ram_used=used,
+            ram_total=total,
             swap_used=swap and swap.used,
             swap_total=swap and swap.total,
             disk_free=space and space.free,

@@ -31,7 +31,7 @@ class Task:
     def call(self, verb: str, request: msgspec.Struct, result: type[T]) -> T:
         """One verb of the engine. MoltingError as `engine.call` raises it, Cancelled once `cancel` was called."""
         try:
-            return engine.call(verb, request, result, self._pass_on, on_start=self._started)
+            return engine.call(verb, request, result, self.tell, on_start=self._started)
         except Exception:
             if self.cancelled:
                 raise Cancelled from None
@@ -52,7 +52,8 @@ class Task:
                 raise Cancelled
             self._process = process
 
-    def _pass_on(self, heard: Heard) -> None:
+    def tell(self, heard: Heard) -> None:
+        """Show this; raises Cancelled where nobody waits any longer."""
         if self.cancelled:
             raise Cancelled
         self._hear(heard)

@@ -113,13 +113,18 @@ class RunsWatch:
 
 
 def _signature(run: RunDir) -> Signature:
-    """Changes whenever the lifecycle or the newest attempt's events do; never empty."""
+    """Changes whenever lifecycle, newest events, grades or what lies in the run do; never empty."""
     attempts = run.path / "attempts"
     try:
         newest = max((int(name) for name in os.listdir(attempts) if name.isdecimal()), default=0)  # noqa: PTH208
     except OSError:
         newest = 0
-    return tuple(_stamp(path) for path in (run.lifecycle, run.attempt(newest).events, run.checkpoints))
+    try:
+        graded = sorted(run.grades.glob("*.jsonl"))
+    except OSError:
+        graded = []
+    said = (run.path, run.lifecycle, run.attempt(newest).events, run.checkpoints, run.answers, *graded)
+    return tuple(map(_stamp, said))
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -14,7 +14,13 @@ from .records import Marker
 from .series import Series, Table
 
 SMOOTHING = (0.0, 0.6, 0.9, 0.98)  # what a key cycles through
+SHORT = 400  # steps up to which little smoothing is the default
 _SAME = 0.005  # a smaller change of the held-out loss, as a share of it, is none
+
+
+def default_smoothing(steps: int) -> float:
+    """What suits a run of so many steps: on a short one, much smoothing lags behind the curve."""
+    return 0.6 if 0 < steps <= SHORT else 0.9
 
 
 @dataclass(frozen=True)

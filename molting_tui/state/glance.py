@@ -14,6 +14,7 @@ class Glance:
 
     losses: list[float | None] = field(default_factory=list)
     first_step: int = 0
+    step: int = 0  # of the last metric
     grad_norm: float | None = None
     lr: float | None = None
     rate: float | None = None
@@ -21,6 +22,7 @@ class Glance:
     sample: events.Sample | None = None
     warnings: list[events.Warn] = field(default_factory=list)
     phase: events.Phase | None = None
+    differs: list[str] | None = None  # what the run has otherwise than its parent; None: that is not here
 
 
 def of_lines(lines: Iterable[bytes]) -> Glance:
@@ -37,14 +39,14 @@ def _take(seen: Glance, line: bytes) -> None:
     except (ValueError, events.NewerVersion):
         return
     if isinstance(event, events.Start):
-        seen.tokens = event.tokens
+        seen.tokens, seen.step = event.tokens, event.step
     elif isinstance(event, events.Metric):
         seen.first_step = seen.first_step if seen.losses else event.step
         seen.losses.append(event.loss)
         seen.grad_norm, seen.lr = event.grad_norm, event.lr
-        known = seen.tokens is not None and event.seconds > 0
+        known = seen.tokens is not None and event.seconds > 0 and event.step == seen.step + 1
         seen.rate = (event.tokens - (seen.tokens or 0)) / event.seconds if known else None
-        seen.tokens = event.tokens
+        seen.tokens, seen.step = event.tokens, event.step
     elif isinstance(event, events.Sample):
         seen.sample = event
     elif isinstance(event, events.Warn):

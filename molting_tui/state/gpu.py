@@ -16,12 +16,13 @@ RECENT = 600  # seconds of samples that the small curve shows
 
 
 class GpuProcess(msgspec.Struct, frozen=True, kw_only=True):
-    """A process on a GPU. `owner` and `name` are empty where the system does not tell."""
+    """A process that holds memory. `owner` and `name` are empty where the system does not tell."""
 
     pid: int
     used: Union[int, None] = None  # bytes
     owner: str = ""
     name: str = ""
+    run: str = ""  # id of the run it belongs to
     ancestors: tuple[int, ...] = ()  # pids, the parent first
 
 
@@ -53,6 +54,7 @@ class HostSample(msgspec.Struct, frozen=True, kw_only=True):
     disk_total: Union[int, None] = None
     cpu: Union[float, None] = None  # share of all cores
     cores: int = 0
+    processes: tuple[GpuProcess, ...] = ()  # the supervisors of runs, each with all it started
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,9 +178,9 @@ class MemoryHistory:
             self.all.append((live.step, live.tokens, machine.t - live.began), (used / GIB,))
 
 
-def _place(live: LiveRun, time: float) -> tuple[float, float]:
+def _place(live: LiveRun, time: float) -> tuple[int, float]:
     """(step, tokens) at that time."""
     at = bisect_right(live.steps.axes["time"], time) - 1
     if at < 0:
-        return 0.0, 0.0
-    return live.steps.axes["step"][at], live.steps.axes["tokens"][at]
+        return 0, 0.0
+    return int(live.steps.axes["step"][at]), live.steps.axes["tokens"][at]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from functools import singledispatchmethod
-from operator import le, lt, sub, truediv
+from operator import sub, truediv
 from typing import Any
 
 from engine.contract import events, lifecycle
@@ -28,7 +28,8 @@ ANSWERS = 128  # of one question; then every second of them is forgotten
 LONGEST_ANSWER = 4000  # characters
 WARNINGS = 100
 _RECENT = 64  # steps whose duration gives the pace
-_LARGEST = 1 << 53  # a step or a token count beyond this is damage
+_LARGEST = 1 << 53  # a token count beyond this is damage
+_LAST_STEP = (1 << 32) - 1  # and a step beyond this
 _LATEST = 1 << 33  # a clock beyond this is wrong
 
 
@@ -64,6 +65,8 @@ class LiveRun:
         self.damaged = 0
         self._first_seconds: float | None = None  # of this attempt's first step, which also warms up
         self._seconds: deque[float] = deque(maxlen=_RECENT)  # of those after it
+        self._rows: deque[int] = deque(maxlen=_RECENT)  # of the same steps
+        self._presented, self._computed = 0, 0  # tokens of the rows, and those that passed through the model
         self._made = 0  # steps of this attempt
         self._phases: set[str] = set()  # told in this attempt
 
@@ -82,6 +85,17 @@ class LiveRun:
     def pace(self) -> float | None:
         """Seconds a step over the last steps of this attempt; loading, evaluating and sampling are not in it."""
         return sum(self._seconds) / len(self._seconds) if self._seconds else self._first_seconds
+
+    @property
+    def rows_rate(self) -> float | None:
+        """Rows a second over the last steps of this attempt; None before its second step."""
+        return sum(self._rows) / sum(self._seconds) if self._seconds else None
+
+    @property
+    def shared(self) -> float | None:
+        """The share of the rows' tokens that sharing beginnings kept from being computed; None where it saved none."""
+        saved = self._presented - self._computed
+        return saved / self._presented if saved > 0 and self._computed > 0 else None
 
     @property
     def eta(self) -> float | None:
@@ -117,9 +131,10 @@ class LiveRun:
         if isinstance(what, events.Metric):
             row = (what.step, what.loss, what.grad_norm, what.lr, what.tokens, what.seconds, what.t, what.epoch)
             self._turn_to(attempt)
-            self._step(*row)
+            self._step(*row, what.rows)
+            self._pass(what.presented, what.computed)
             return
-        if not 0 <= getattr(what, "step", 0) <= _LARGEST:
+        if not 0 <= getattr(what, "step", 0) <= _LAST_STEP:
             self.damaged += 1
             return
         self._turn_to(attempt)
@@ -136,11 +151,12 @@ class LiveRun:
         if not many.step:
             return
         self._turn_to(attempt)
+        self._pass(many.presented, many.computed)
         if self._is_plain(many):
             self._add(many)
             return
-        rows = (many.step, many.loss, many.grad_norm, many.lr, many.tokens, many.seconds, many.t, many.epoch)
-        for row in zip(*rows, strict=True):
+        columns = (many.step, many.loss, many.grad_norm, many.lr, many.tokens, many.seconds, many.t, many.epoch)
+        for row in zip(*columns, many.rows, strict=True):
             self._step(*row)
 
     def damage(self, attempt: int, lines: int, path: str) -> None:
@@ -156,6 +172,7 @@ class LiveRun:
         self.attempt, self._made, self.phase = attempt, 0, None
         self._first_seconds = None
         self._seconds.clear()
+        self._rows.clear()
         self._phases.clear()
 
     def _hear(self, t: float, begins: bool = True) -> None:
@@ -179,8 +196,9 @@ class LiveRun:
         seconds: float,
         t: float,
         epoch: float,
+        rows: int,
     ) -> None:
-        if not (0 <= step <= _LARGEST and 0 <= tokens <= _LARGEST) or (self._made and step <= self.step):
+        if not (0 <= step <= _LAST_STEP and 0 <= tokens <= _LARGEST) or (self._made and step <= self.step):
             self.damaged += 1
             return
         self._hear(t)
@@ -191,7 +209,7 @@ class LiveRun:
         rate = (tokens - self.tokens) / seconds if follows else None
         self.steps.append((step, tokens, self._time(t)), (loss, norm, lr, rate))
         self.step, self.tokens, self.epoch = step, tokens, epoch
-        self._pace_of([seconds])
+        self._pace_of([seconds], [rows])
 
     def _is_plain(self, many: Metrics) -> bool:
         """Whether the rows follow each other without a hole, a rewind or an odd number."""
@@ -199,11 +217,11 @@ class LiveRun:
         return (
             steps[0] > self.step
             and steps[-1] - steps[0] == len(steps) - 1
-            and steps[-1] <= _LARGEST
-            and all(map(lt, steps, steps[1:]))
+            and steps[-1] <= _LAST_STEP
+            and steps == list(range(steps[0], steps[0] + len(steps)))
             and self.tokens <= tokens[0]
             and tokens[-1] <= _LARGEST
-            and all(map(le, tokens, tokens[1:]))
+            and tokens == sorted(tokens)  # far quicker than to compare one by one
             and min(many.seconds) > 0
             and max(many.seconds) < math.inf
             and min(many.t) > 0
@@ -221,15 +239,21 @@ class LiveRun:
         times = [t - began for t in many.t]
         self.steps.extend((many.step, many.tokens, times), (many.loss, many.grad_norm, many.lr, rates))
         self.step, self.tokens, self.epoch = many.step[-1], many.tokens[-1], many.epoch[-1]
-        self._pace_of(many.seconds)
+        self._pace_of(many.seconds, many.rows)
 
-    def _pace_of(self, seconds: list[float]) -> None:
-        """The durations of the attempt's next steps."""
-        usable = [each for each in seconds[-_RECENT - 1 :] if 0 < each < math.inf]
+    def _pace_of(self, seconds: list[float], rows: list[int]) -> None:
+        """The durations and the rows of the attempt's next steps."""
+        last = zip(seconds[-_RECENT - 1 :], rows[-_RECENT - 1 :], strict=True)
+        usable = [(each, count) for each, count in last if 0 < each < math.inf and 0 <= count <= _LARGEST]
         if not self._made and usable and len(seconds) <= _RECENT:
-            self._first_seconds = usable.pop(0)
+            self._first_seconds, _ = usable.pop(0)
         self._made += len(seconds)
-        self._seconds.extend(usable)
+        self._seconds.extend(each for each, _ in usable)
+        self._rows.extend(count for _, count in usable)
+
+    def _pass(self, presented: int, computed: int) -> None:
+        if 0 <= presented <= _LARGEST and 0 <= computed <= _LARGEST:
+            self._presented, self._computed = self._presented + presented, self._computed + computed
 
     def _rewind(self, step: int, t: float) -> None:
         """Go back to `step`: what lies beyond was done in vain and is kept apart."""

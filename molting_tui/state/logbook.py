@@ -10,6 +10,7 @@ from engine.contract import events, lifecycle
 from engine.contract.safe import safe
 
 from .. import text
+from . import sentences
 
 Severity = Literal["error", "warning", "note"]
 LONGEST = 500  # characters of a line
@@ -64,51 +65,22 @@ def _(change: lifecycle.Transition) -> tuple[str, str]:
 
 
 @_tell.register
-def _(start: events.Start) -> tuple[str, str]:
-    from_step = f" from step {start.step}" if start.step else ""
-    learn = f", {start.trainable:,} of {start.parameters:,} parameters learn" if start.parameters else ""
-    return "start", f"{text.plural(start.steps, 'step')}{from_step} on {start.device}, {start.precision}{learn}"
-
-
-@_tell.register
-def _(rows: events.Funnel) -> tuple[str, str]:
-    dropped = [f"{count:,} dropped ({why})" for why, count in rows.dropped.items() if count]
-    return "rows", ", ".join([f"{rows.read:,} read", *dropped, f"{rows.heldout:,} held out, {rows.trained:,} trained"])
-
-
-@_tell.register
-def _(held: events.Eval) -> tuple[str, str]:
-    best = ", the best so far" if held.best else ""
-    return "eval", f"step {held.step}  held-out loss {text.number(held.loss)}{best}"
-
-
-@_tell.register
 def _(said: events.Sample) -> tuple[str, str]:
     return "sample", f"step {said.step}  {said.question[:LONGEST]} → {said.answer[:LONGEST]}"
 
 
-@_tell.register
-def _(saved: events.Checkpoint) -> tuple[str, str]:
-    best = ", the best so far" if saved.best else ""
-    return "checkpoint", f"step {saved.step} sealed ({text.size(saved.size)}, {saved.seconds:.1f} s){best}"
+@_tell.register(events.Start)
+@_tell.register(events.Eval)
+@_tell.register(events.Checkpoint)
+@_tell.register(events.Log)
+@_tell.register(events.End)
+@_tell.register(events.Funnel)
+@_tell.register(events.Warn)
+@_tell.register(events.Control)
+def _(event: events.AnyEvent) -> tuple[str, str]:
+    return _kind(event), sentences.said(event)
 
 
-@_tell.register
-def _(log: events.Log) -> tuple[str, str]:
-    return "log", log.message
-
-
-@_tell.register
-def _(warning: events.Warn) -> tuple[str, str]:
-    return "warning", f"{warning.message} {warning.remedy}".strip()
-
-
-@_tell.register
-def _(control: events.Control) -> tuple[str, str]:
-    return control.command, f"obeyed at step {control.step}"
-
-
-@_tell.register
-def _(end: events.End) -> tuple[str, str]:
-    losses = f"loss {text.number(end.last_loss)}, mean {text.number(end.mean_loss)}"
-    return "end", "  ".join(part for part in (f"{end.outcome} at step {end.step}", losses, end.why) if part)
+def _kind(event: events.AnyEvent) -> str:
+    named = {events.Funnel: "rows", events.Warn: "warning"}
+    return event.command if isinstance(event, events.Control) else named.get(type(event), type(event).__name__.lower())

@@ -40,11 +40,16 @@ def gpu_lines(gpu: GpuSample, use: RunUse, width: int, signs: str, *, only: bool
     if shared:
         found += [bar(shared, gpu.total or 0, width, signs), _legend(shared, width, signs)]
     others = [each for each in gpu.processes if not use.owner or use.owner not in (each.pid, *each.ancestors)]
-    others.sort(key=lambda each: -(each.used or 0))
-    found += [[(f"  {_who(each)}", "dim")] for each in others[:_PROCESSES]]
-    if len(others) > _PROCESSES:
-        found.append([(f"  and {len(others) - _PROCESSES} more", "dim")])
-    return [*found, *_facts(gpu_facts(gpu), width)]
+    return [*found, *_whose(others), *_facts(gpu_facts(gpu), width)]
+
+
+def _whose(processes: Sequence[GpuProcess]) -> list[Line]:
+    """The largest of them, a line each."""
+    ordered = sorted(processes, key=lambda each: -(each.used or 0))
+    found: list[Line] = [[(f"  {_who(each)}", "dim")] for each in ordered[:_PROCESSES]]
+    if len(ordered) > _PROCESSES:
+        found.append([(f"  and {len(ordered) - _PROCESSES} more", "dim")])
+    return found
 
 
 def gpu_facts(gpu: GpuSample) -> list[str]:
@@ -70,7 +75,8 @@ def host_lines(host: HostSample, use: RunUse, width: int, signs: str, *, brief: 
         found.append(bar(shared, host.ram_total or 0, width, signs))
     if shared and not brief:
         found.append(_legend(shared, width, signs))
-    return [*found, *_facts(host_facts(host), width)]
+    others = [] if brief else [each for each in host.processes if each.pid != use.owner]
+    return [*found, *_whose(others), *_facts(host_facts(host), width)]
 
 
 def host_facts(host: HostSample) -> list[str]:
@@ -172,7 +178,8 @@ def _total(gpu: GpuSample) -> str:
 def _who(process: GpuProcess) -> str:
     used = f"{gib(process.used)} GiB" if process.used is not None else "?"
     owner = f", {process.owner}" if process.owner else ""
-    return f"{used}  {process.name or 'a hidden process'} ({process.pid}{owner})"
+    name = f"run {process.run}" if process.run else process.name or "a hidden process"
+    return f"{used}  {name} ({process.pid}{owner})"
 
 
 def _head(what: str, name: str, right: str, width: int) -> Line:

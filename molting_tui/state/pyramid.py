@@ -53,12 +53,12 @@ class Pyramid:
     def extend(self, values: Sequence[float | None]) -> None:
         """Add many numbers at once."""
         try:
-            new = array("f", cast("Sequence[float]", values))  # None raises
-            finite = math.isfinite(sum(new))  # any NaN or infinity shows in a sum, at the speed of C
+            # None raises; one NaN, infinity or number too large shows in the whole, at the speed of C.
+            finite = math.hypot(*cast("Sequence[float]", values)) <= _LARGEST
         except (TypeError, OverflowError):
             finite = False
         if finite:
-            self.values.extend(new)
+            self.values.extend(array("f", cast("Sequence[float]", values)))
             self._fold()
             return
         for value in values:
@@ -137,8 +137,9 @@ class Pyramid:
                 return
             begin, end = len(upper_lows) << _SHIFT, blocks << _SHIFT
             if level or not self.has_gap(begin, end):
-                upper_lows.extend(_each_block(min, lows[begin:end].tolist()))
-                upper_highs.extend(_each_block(max, highs[begin:end].tolist()))
+                smallest = lows[begin:end].tolist()
+                upper_lows.extend(_each_block(min, smallest))
+                upper_highs.extend(_each_block(max, highs[begin:end].tolist() if level else smallest))
             else:
                 for i in range(begin, end, _BLOCK):
                     low, high = self._scan(lows, highs, level, i, i + _BLOCK)

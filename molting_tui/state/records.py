@@ -74,3 +74,6 @@ class Metrics:
     seconds: list[float] = field(default_factory=list)
     t: list[float] = field(default_factory=list)
     epoch: list[float] = field(default_factory=list)
+    rows: list[int] = field(default_factory=list)
+    presented: int = 0  # tokens of the rows of all these steps
+    computed: int = 0  # tokens that passed through the model for them

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.contract import lifecycle
+from engine.contract import lifecycle, names, sweeps
 from engine.contract.safe import safe
 from engine.contract.summary import Summary
 
+from .run_tree import tree
 from .view import View
 
 # What `sort` goes through: title -> value; None sorts last either way.
@@ -35,6 +36,15 @@ class Ended:
     name: str
 
 
+@dataclass(frozen=True)
+class Warned:
+    """A live run that says more warnings than when it was last seen."""
+
+    run: Summary
+    name: str
+    more: int
+
+
 @dataclass
 class RunList:
     """What is known of the runs, and how the user wants to see them."""
@@ -44,6 +54,8 @@ class RunList:
     query: str = ""
     sort: str = "newest"
     reverse: bool = False
+    tree: bool = False  # whether runs stand below those that they came from
+    depths: dict[str, int] = field(default_factory=dict)  # run or sweep -> how deep it stands in the tree
     archived: bool = False  # whether archived runs are shown too
     selected: set[str] = field(default_factory=set)
     complete: bool = False  # all runs have been read once
@@ -55,16 +67,18 @@ class RunList:
             self.known.setdefault(run_id, None)
         self.version += 1
 
-    def update(self, changed: Iterable[Summary]) -> list[Ended]:
-        """Take in fresh summaries; those that ended meanwhile."""
-        ended = []
+    def update(self, changed: Iterable[Summary]) -> list[Ended | Warned]:
+        """Take in fresh summaries; what is news in them."""
+        news: list[Ended | Warned] = []
         for run in changed:
             before = self.known.get(run.id)
             self.known[run.id] = run
             if before is not None and before.live and not run.live:
-                ended.append(Ended(run, self.name(run.id)))
+                news.append(Ended(run, self.name(run.id)))
+            elif before is not None and run.live and run.warnings > before.warnings:
+                news.append(Warned(run, self.name(run.id), run.warnings - before.warnings))
             self.version += 1
-        return ended
+        return news
 
     def forget(self, run_ids: Iterable[str]) -> None:
         for run_id in run_ids:
@@ -79,8 +93,7 @@ class RunList:
     def name(self, run_id: str) -> str:
         """What the user calls the run, on one line and harmless."""
         run = self.known.get(run_id)
-        name = self.view.names.get(run_id) or (run.name if run else run_id)
-        return safe(" ".join(name.split())[:200], keep_newlines=False) or run_id
+        return names.shown(run_id, run.name if run else "", self.view.names)
 
     def live(self) -> list[Summary]:
         """Runs in a live state, training ones first."""
@@ -95,7 +108,8 @@ class RunList:
         # Stable sorts: the last key counts most.
         ordered.sort(key=self._rank)
         ordered.sort(key=lambda run_id: run_id not in pinned)
-        return ordered
+        self.depths = dict(tree(ordered, self.known)) if self.tree else {}
+        return list(self.depths) if self.tree else ordered
 
     def _ordered(self, run_ids: list[str]) -> list[str]:
         keyed = [(self._key(run_id), run_id) for run_id in sorted(run_ids)]
@@ -121,14 +135,34 @@ class RunList:
         run = self.known[run_id]
         parts = [run_id, self.name(run_id)]
         if run is not None:
-            parts += [run.state, run.reason, run.base, run.method, run.parent]
+            parts += [run.state, run.reason, run.base, run.method, run.parent, run.sweep]
         haystack = " ".join(parts).casefold()
         return all((word[1:] not in haystack) if _is_not(word) else (word in haystack) for word in words)
 
-    def targets(self, cursor: str | None) -> list[str]:
-        """What an action takes: the selected runs, else the one under the cursor."""
-        chosen = [run_id for run_id in self.rows() if run_id in self.selected]
-        return chosen or ([cursor] if cursor in self.known else [])
+    def targets(self, cursor: str | None, rows: Iterable[str]) -> list[str]:
+        """What an action takes: the selected ones of `rows`, the runs shown, else the one under the cursor."""
+        chosen = [run_id for run_id in rows if run_id in self.selected] if self.selected else []
+        return chosen or (self.meant(cursor) if cursor else [])
+
+    def meant(self, row: str) -> list[str]:
+        """The run of a row; all its runs where it is a sweep."""
+        return [row] if row in self.known else self.of_sweep(row)
+
+    def of_sweep(self, sweep: str) -> list[str]:
+        """Ids of the runs of a sweep."""
+        return [run.id for run in self.known.values() if run is not None and sweep and run.sweep == sweep]
+
+    def title(self, row: str) -> str:
+        """The name as the table shows it: below what it came from, a sweep with the number of its runs."""
+        count = "" if row in self.known else f"{len(self.of_sweep(row))} runs · "
+        name = self.short(row) if self.depths.get(row) else self.name(row)
+        return f"{'  ' * self.depths.get(row, 0)}{count}{name}"
+
+    def short(self, run_id: str) -> str:
+        """The name; of a run of a sweep, unless it was renamed, what it has of its own."""
+        run = self.known.get(run_id)
+        own = run is not None and run.sweep and run.changes and run_id not in self.view.names
+        return sweeps.label(run.changes) if run is not None and own else self.name(run_id)
 
     def next_sort(self) -> None:
         names = list(SORTS)
@@ -140,9 +174,11 @@ def _is_not(word: str) -> bool:
     return len(word) > 1 and word[0] == "-"
 
 
-def sentence(ended: Ended) -> tuple[str, str]:
+def sentence(news: Ended | Warned) -> tuple[str, str]:
     """(what happened to a run, how grave: information, warning or error)."""
-    run = ended.run
+    if isinstance(news, Warned):
+        return f"{news.name} has {news.more} new {'warning' if news.more == 1 else 'warnings'}.", "warning"
+    ended, run = news, news.run
     if run.state == "finished":
         at = "" if run.loss is None else f" at loss {run.loss:.3g}"
         return f"{ended.name} finished{at}.", "information"

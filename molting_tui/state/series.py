@@ -6,12 +6,14 @@ import math
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from operator import le
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from .pyramid import Pyramid
 
 _CHUNK = 1 << 16  # numbers smoothed at a time, to bound memory
+# 32 bits are enough for a time, within hundredths of a second over days, and for whole steps.
+_KINDS: dict[str, Literal["f", "I"]] = {"time": "f", "step": "I"}
+_FULL = 1 - 1e-9  # the weight of a past that is as good as complete; plots keep seven digits
 
 
 class Column(NamedTuple):
@@ -146,7 +148,12 @@ class Ema:
     def _smooth(self, values: Sequence[float]) -> list[float]:
         past, new = self.smoothing, 1 - self.smoothing
         total, weight, smooth = self._sum, self._weight, []
-        for value in values:
+        for begin, value in enumerate(values):
+            if weight >= _FULL:
+                rest = values[begin:]
+                # The past is complete, so that nothing is left to correct: what is done a million times is short.
+                smooth += [(total := past * total + new * each) if each == each else each for each in rest]
+                break
             if value == value:
                 total = past * total + new * value
                 weight = past * weight + new
@@ -161,7 +168,7 @@ class Table:
     """Rows that grow: the same columns over several axes (steps, tokens, time), each of which never goes back."""
 
     def __init__(self, axes: Sequence[str], columns: Sequence[str]) -> None:
-        self.axes: dict[str, array[float]] = {name: array("d") for name in axes}
+        self.axes: dict[str, array[float]] = {name: _axis(name) for name in axes}
         self.columns = {name: Pyramid() for name in columns}
         self._emas: dict[str, Ema] = {}
 
@@ -207,6 +214,10 @@ class Table:
         return ema.catch_up()
 
 
+def _axis(name: str) -> array[Any]:
+    return array(_KINDS.get(name, "d"))
+
+
 def _onward(axis: array[float], x: float) -> float:
     """x, or the end of the axis if x lies before it or is not finite."""
     last = axis[-1] if axis else 0.0
@@ -215,12 +226,11 @@ def _onward(axis: array[float], x: float) -> float:
 
 def _extend_axis(axis: array[float], xs: Sequence[float]) -> None:
     try:
-        rising = math.isfinite(sum(xs)) and all(map(le, xs, xs[1:])) and (not axis or xs[0] >= axis[-1])
-        new = array("d", xs) if rising else None
+        new = array(axis.typecode, xs)
+        if math.isfinite(sum(new)) and list(xs) == sorted(xs) and (not axis or new[0] >= axis[-1]):
+            axis.extend(new)
+            return
     except (OverflowError, IndexError):
-        new = None
-    if new is not None:
-        axis.extend(new)
-        return
+        pass
     for x in xs:
         axis.append(_onward(axis, x))

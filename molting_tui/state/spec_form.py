@@ -12,9 +12,9 @@ import tomlkit
 from msgspec import inspect
 from tomlkit.exceptions import TOMLKitError
 
-from engine.contract import tomlcheck
+from engine.contract import sweeps, tomlcheck
 from engine.contract.errors import MoltingError
-from engine.contract.spec import Spec
+from engine.contract.spec import Spec, Sweep
 from engine.contract.tomlwords import expected_words, shown_value, unwrapped
 
 # The fields that most people touch, in the order of the form; the rest comes on demand.
@@ -184,7 +184,7 @@ class SpecForm:
         """What is wrong, a sentence for each key, by the same check that the engine makes."""
         found = dict(self._unread)
         try:
-            tomlcheck.load(self.text(), Spec)
+            tomlcheck.load(self.text(), Spec, also=sweeps.mistakes)
         except tomlcheck.SpecError as error:
             for problem in error.problems:
                 found.setdefault(problem.key.partition("[")[0], problem.message)
@@ -206,7 +206,23 @@ class SpecForm:
                 copy.put(every[key], str(self._absolute(value)))
         if not self.value("name"):
             copy.put(every["name"], self.fallback_name)
+        copy._locate_sweep(exists)  # last: what is put begins from the text again
         return copy.text()
+
+    def _locate_sweep(self, exists: Callable[[Path], bool]) -> None:
+        try:
+            sweep = msgspec.convert(_plain(self.document.get("sweep", {})), Sweep)
+        except msgspec.ValidationError:
+            return  # what is wrong with it is told where the spec is checked
+        placed = sweeps.located(sweep, self.folder, exists)
+        for name in ("grid", "runs"):
+            if getattr(placed, name) != getattr(sweep, name):
+                self.document["sweep"][name] = getattr(placed, name)
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether this is a spec of several runs."""
+        return any(self.value(key) not in ("", "{}", "[]") for key in ("sweep.grid", "sweep.runs"))
 
     def _absolute(self, value: str) -> Path:
         path = Path(value).expanduser()

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 
 from textual import events
 from textual.content import Content
-from textual.screen import Screen
+from textual.screen import ActiveBinding, Screen
 from textual.widget import Widget
-from textual.widgets import Input
 
 from ..actions import Action, key_names, shown_key
 
@@ -21,7 +20,7 @@ class KeyLine(Widget):
     def __init__(self, registry: Mapping[str, Action]) -> None:
         super().__init__()
         self._registry = registry
-        self._spans: list[tuple[int, int, str]] = []  # first cell, last cell, action
+        self._spans: list[tuple[int, int, ActiveBinding]] = []  # first cell, last cell, what is there
 
     def on_mount(self) -> None:
         self.screen.bindings_updated_signal.subscribe(self, self._changed)
@@ -31,50 +30,51 @@ class KeyLine(Widget):
 
     def render(self) -> Content:
         """Left what works here in the registry's order, right help and palette."""
+        active = {each.binding.id: each for each in self.screen.active_bindings.values() if each.enabled}
         width = self.size.width
-        right = self._items(_ALWAYS)
-        room = width - sum(len(key) + len(label) + 3 for key, label, _ in right) - 1
+        right = [active[id] for id in _ALWAYS if id in active]
+        room = width - sum(len(self._key(each)) + len(each.binding.description) + 3 for each in right) - 1
         parts: list[Content | tuple[str, str] | str] = [" "]
         self._spans, at = [], 1
-        for key, label, method in self._items(self._shown()):
-            size = len(key) + 1 + len(label)
-            if at + size > room:
+        for each in (active[id] for id in self._registry if id in active and id not in _ALWAYS):
+            if not each.binding.show or self._typed(each):
+                continue
+            if at + len(self._key(each)) + 1 + len(each.binding.description) > room:
                 break
-            at = self._add(parts, at, key, label, method)
+            at = self._add(parts, at, each)
         parts.append(" " * max(0, room - at + 1))
         at = max(at, room + 1)
-        for key, label, method in right:
-            at = self._add(parts, at, key, label, method)
+        for each in right:
+            at = self._add(parts, at, each)
         return Content.assemble(*parts)
 
-    def _add(self, parts: list, at: int, key: str, label: str, method: str) -> int:
+    def _add(self, parts: list, at: int, each: ActiveBinding) -> int:
+        key, label = self._key(each), each.binding.description
         parts += [(key, "bold $primary"), " ", (label, "$muted"), "  "]
         end = at + len(key) + 1 + len(label)
-        self._spans.append((at, end, method))
+        self._spans.append((at, end, each))
         return end + 2
 
-    def _shown(self) -> list[str]:
-        active = {binding.binding.id for binding in self.screen.active_bindings.values() if binding.enabled}
-        return [
-            action.id
-            for action in self._registry.values()
-            if action.show and action.id in active and action.id not in _ALWAYS
-        ]
+    def _keys(self, each: ActiveBinding) -> list[str]:
+        """The keys of the action, with those of the user's own keymap."""
+        return key_names(self._registry[each.binding.id or ""].keys)
 
-    def _items(self, ids: list[str] | tuple[str, ...]) -> list[tuple[str, str, str]]:
-        """(key, label, method) of actions, with the keys of the user's own keymap."""
-        found = (self._registry[each] for each in ids)
-        return [(shown_key(self._heard(each)), each.label, each.method) for each in found]
+    def _typing(self) -> bool:
+        focused = self.screen.focused
+        return focused is not None and focused.check_consume_key("a", "a")
 
-    def _heard(self, action: Action) -> str:
-        """The action's first key; while text is typed, the first that is not a letter."""
-        keys = key_names(action.keys)
-        typing = isinstance(self.screen.focused, Input)
-        return next((key for key in keys if len(key) > 1 and key != "question_mark"), keys[0]) if typing else keys[0]
+    def _typed(self, each: ActiveBinding) -> bool:
+        """Whether all its keys are characters, and text is being typed."""
+        return self._typing() and all(len(shown_key(key)) == 1 for key in self._keys(each))
+
+    def _key(self, each: ActiveBinding) -> str:
+        """The action's first key as it is shown; while text is typed, the first that is not a letter."""
+        keys = self._keys(each)
+        heard = next((key for key in keys if len(key) > 1 and key != "question_mark"), keys[0])
+        return shown_key(heard if self._typing() else keys[0])
 
     async def on_click(self, event: events.Click) -> None:
-        for first, last, method in self._spans:
+        for first, last, each in self._spans:
             if first <= event.x < last:
-                owner = self.screen if hasattr(self.screen, f"action_{method}") else self.app
-                await owner.run_action(method)
+                await self.app.run_action(each.binding.action, each.node)
                 return

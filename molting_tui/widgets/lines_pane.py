@@ -71,22 +71,22 @@ class LinesPane(ScrollView, can_focus=True):
         elif follows:
             self.scroll_to(y=max(0, len(self.rows) - height), animate=False, force=True)
         retitle(self, self.heading())
+        ground = self.rich_style  # worked out once: it takes as long as a row
         for y in range(height):
-            if self._painted.get(y) != self._strip(y):
+            if self._painted.get(y) != self._strip(y, ground):
                 self.refresh(Region(0, y, width, 1))
 
     def render_line(self, y: int) -> Strip:
-        strip = self._painted[y] = self._strip(y)
+        strip = self._painted[y] = self._strip(y, self.rich_style)
         return strip
 
     def notify_style_update(self) -> None:
         self._painted.clear()
         super().notify_style_update()
 
-    def _strip(self, y: int) -> Strip:
+    def _strip(self, y: int, ground: Style) -> Strip:
         width = self.size.width
         row = y + self.scroll_offset.y
-        ground = self.rich_style
         if row >= len(self.rows):
             return Strip.blank(width, ground)
         segments = [Segment(said, ground + self._style(role)) for said, role in self.rows[row]]

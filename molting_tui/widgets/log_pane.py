@@ -21,6 +21,7 @@ class LogPane(LinesPane):
         super().__init__(id)
         self._run = LiveRun()
         self._words: list[str] = []
+        self.raw: list[str] | None = None  # what the engine printed, shown in place of the events
         self._shown: list[LogLine] = []  # those that match
         self._broken: list[Line] = []  # the same, in rows of the width `_width`
         self._taken = 0  # lines of the run that were looked at
@@ -32,6 +33,13 @@ class LogPane(LinesPane):
             self._run = run
             self._forget()
 
+    def show_raw(self, lines: list[str] | None) -> None:
+        """Show these lines, safe to show, in place of the events; None: the events again."""
+        if lines is None or self.raw is None:
+            self._go(len(self.rows))
+        self.raw = lines
+        self._forget()
+
     def search(self, query: str) -> None:
         """Only lines in which all words of `query` occur."""
         self._words = query.casefold().split()
@@ -42,11 +50,15 @@ class LogPane(LinesPane):
         return self.scroll_offset.y >= len(self.rows) - self.size.height
 
     def heading(self) -> str:
+        if self.raw is not None:
+            return f"engine.log  {text.plural(len(self.raw), 'line')}" + ("" if self.follows() else ", end follows")
         total = text.plural(self._run.logged, "line")
         said = f"log  {len(self._shown):,} of {total}" if self._words else f"log  {total}"
         return said if self.follows() else f"{said}, end follows"
 
     def lines(self, width: int) -> list[Line]:
+        if self.raw is not None:
+            return self._raw_lines(self.raw, width)
         run = self._run
         if width != self._width or len(self._shown) > 2 * LOG_LINES:
             self._forget()
@@ -71,7 +83,15 @@ class LogPane(LinesPane):
 
     def copyable(self) -> str:
         """The lines that are shown, as text."""
+        if self.raw is not None:
+            return "\n".join(self.raw)
         return "\n".join(f"{stamp(line.t)}  {line.kind:<{_KIND}}{line.text}" for line in self._shown)
+
+    def _raw_lines(self, raw: list[str], width: int) -> list[Line]:
+        shown = [each for each in raw if all(word in each.casefold() for word in self._words)]
+        if not shown:
+            return [[("Nothing matches." if raw else "The engine has printed nothing.", "dim")]]
+        return [self._marked(row, "") for each in shown for row in text.wrap(each, max(10, width - 1))]
 
     def _forget(self) -> None:
         self._shown, self._broken, self._taken = [], [], 0

@@ -5,19 +5,21 @@ from __future__ import annotations
 from textual.content import Content
 from textual.widget import Widget
 
-from engine.contract import lifecycle
+from engine.contract import lifecycle, sweeps
 from engine.contract.safe import safe
 from engine.contract.summary import Summary
 
 from .. import text
 from ..state import spark
 from ..state.glance import Glance
+from ..state.run_list import age
 from ..terminal import MARKS
 from ..themes import KIND
 from .run_table import base_name, loss
 
 _CURVE_ROWS = 5
 _ANSWER = 400  # characters
+_DIFFERENCES = 600  # characters
 
 
 class RunDetail(Widget):
@@ -40,6 +42,7 @@ class RunDetail(Widget):
         width = max(10, self.content_size.width)
         lines = [
             *_head(run, name),
+            *_family(run, glance),
             Content(),
             *_curve(glance, width),
             *_numbers(run, glance, width),
@@ -53,12 +56,24 @@ def _head(run: Summary, name: str) -> list[Content]:
     mark = (f"{MARKS[run.state][0]} {run.state}", f"$state-{KIND[run.state]}")
     reason = f" ({run.reason})" if run.reason else ""
     attempt = f"  attempt {run.attempt}" if run.attempt > 1 else ""
-    lines = [
+    return [
         Content.assemble((name, "bold"), "  ", mark, reason, (attempt, "$muted")),
         Content.assemble((" · ".join(part for part in (base_name(run), run.method) if part), "$muted")),
     ]
+
+
+def _family(run: Summary, glance: Glance | None) -> list[Content]:
+    """Where the run comes from, and what it has of its own."""
+    lines = []
     if run.parent:
         lines.append(Content.assemble(("child of ", "$muted"), safe(run.parent, keep_newlines=False)))
+    if glance and glance.differs:
+        lines.append(Content.assemble(("differs in ", "$muted"), "; ".join(glance.differs)[:_DIFFERENCES]))
+    elif glance and glance.differs == []:
+        lines.append(Content.assemble(("its spec is the same", "$muted")))
+    if run.sweep:
+        own = f": {sweeps.label(run.changes)}"[:_DIFFERENCES]
+        lines.append(Content.assemble(("sweep ", "$muted"), safe(run.sweep, keep_newlines=False), own))
     return lines
 
 
@@ -81,6 +96,7 @@ def _numbers(run: Summary, glance: Glance | None, width: int) -> list[Content]:
         ("grad", text.number(glance.grad_norm) if glance else ""),
         ("lr", f"{glance.lr:.2g}" if glance and glance.lr is not None else ""),
         ("tok/s", text.number(glance.rate) if glance else ""),
+        ("age", text.age(age(run))),
         ("left", text.clock(run.eta) if run.eta is not None else ""),
         ("saved at", str(run.checkpoint) if run.checkpoint is not None else ""),
     ]

@@ -74,15 +74,19 @@ def about_line(run: LiveRun, spec: Spec | None, width: int) -> Content:
         parts.append(f"saved at step {run.last_checkpoint.step:,}")
     if run.epoch:
         parts.append(f"epoch {run.epoch:.2f}")
+    if run.funnel:
+        parts.append(f"{text.plural(run.funnel.trained, 'row')}, {run.funnel.heldout:,} held out")
+    if run.live and run.rows_rate is not None:
+        shared = f" ({text.percent(run.shared)} shared)" if run.shared else ""
+        parts.append(f"{text.number(run.rows_rate)} rows/s{shared}")
     if spec:
         base = safe(spec.model.base.rstrip("/").rpartition("/")[2], keep_newlines=False)
         method = spec.method.kind + (f" r{spec.method.rank}" if spec.method.kind != "full" else "")
-        parts += [f"{base} {method}"]
+        imported = run.start is not None and run.start.path == "imported"  # how it was trained is not recorded
+        parts += [base if imported else f"{base} {method}"]
     if run.start:
         start = run.start
         parts.append(safe(f"{start.device} {start.precision} {start.path}", keep_newlines=False))
-    if run.funnel:
-        parts.append(f"{text.plural(run.funnel.trained, 'row')}, {run.funnel.heldout:,} held out")
     line = Content.assemble((" " + " · ".join(parts), "$muted"))
     return line.truncate(max(1, width - 1), ellipsis=True)
 
@@ -98,6 +102,10 @@ def numbers_line(run: LiveRun, width: int) -> Content:
         found.append(f"best eval {text.number(best.loss)} at {best.step:,}")
     if run.last_checkpoint:
         found.append(f"saved at {run.last_checkpoint.step:,}")
+    if run.live and run.rows_rate is not None:
+        found.append(f"rows/s {text.number(run.rows_rate)}")
+    if run.live and run.shared:
+        found.append(f"shared {text.percent(run.shared)}")
     line = Content.assemble((" " + " · ".join(found), "$muted"))
     return line.truncate(max(1, width - 1), ellipsis=True)
 

@@ -63,11 +63,16 @@ COLUMNS = (
 _DIM = frozenset({"eta", "score", "age", "base", "method"})
 
 
-def fitting(width: int) -> tuple[int, list[Column]]:
-    """(width of the name, columns that fit into `width` cells), the least important left out."""
+def fitting(width: int, scored: bool = True) -> tuple[int, list[Column]]:
+    """(width of the name, columns that fit into `width` cells), the least important left out.
+
+    `scored`: whether any run has a score; else its column gives room to others.
+    """
     left = width - _LEAD - _NAME[0]
-    kept = []
+    kept: list[Column] = []
     for column in sorted(COLUMNS, key=lambda each: each.rank):
+        if column.title == "score" and not scored:
+            continue
         if left < column.width + 2:
             break
         kept.append(column)
@@ -104,11 +109,13 @@ class RunTable(ScrollView, can_focus=True):
         self.cursor: str | None = None
         self._index = 0
         self._settled = False  # whether the cursor belongs to its run: the user moved it, or all runs are read
+        self._scored = False  # whether any of them has a score
         self._painted: dict[int, tuple[object, ...]] = {}  # line on the screen -> what was painted there
 
     def show(self, rows: list[str]) -> None:
         """Show these runs; cursor and scrolling stay where they are."""
         self.rows = rows
+        self._scored = any(run is not None and run.score is not None for run in self.runs.known.values())
         if not self._settled:
             self._index = 0  # while the runs are being read, the first row is another every moment
         elif self.cursor in rows:
@@ -170,7 +177,7 @@ class RunTable(ScrollView, can_focus=True):
         """All that a line's look depends on, and cheaper than painting it."""
         row = y - 1 + self.scroll_offset.y
         if y == 0 or row >= len(self.rows):
-            return (y == 0, self.runs.sort)
+            return (y == 0, self.runs.sort, self._scored)
         run_id = self.rows[row]
         run = self.runs.known.get(run_id)
         told = text.age(age(run)) if run else ""
@@ -180,13 +187,14 @@ class RunTable(ScrollView, can_focus=True):
             run_id in self.runs.selected,
             self._pin(run_id),
             run,
-            self.runs.name(run_id),
+            self.runs.title(run_id),
             told,
+            self._scored,
         )
 
     def render_line(self, y: int) -> Strip:
         self._painted[y] = self._shown_at(y)
-        name_width, columns = fitting(self.size.width)
+        name_width, columns = fitting(self.size.width, self._scored)
         if y == 0:
             return self._finish(self._head(name_width, columns), self._style("head"))
         row = y - 1 + self.scroll_offset.y
@@ -217,7 +225,7 @@ class RunTable(ScrollView, can_focus=True):
         dim = Style() if on_it else self._style("dim", partial=True)
         kind = self._style(KIND[run.state], partial=True) if run else dim
         lead = ("▸" if on_it else " ") + ("+" if run_id in self.runs.selected else self._pin(run_id))
-        name = text.fit(self.runs.name(run_id), name_width)
+        name = text.fit(self.runs.title(run_id), name_width)
         if run is None:
             return [Segment(f"{lead}  {name}", dim)]
         cells = [Segment(lead), Segment(MARKS[run.state][0], kind), Segment(f" {name}")]

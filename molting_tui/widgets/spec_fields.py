@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from textual import events
 from textual.app import ComposeResult
@@ -77,6 +77,13 @@ class SpecFields(VerticalScroll, can_focus=False):
         """Show each problem at its field."""
         for line in self.query(SpecField):
             line.say(problems.get(line.field.key, ""))
+
+    def take(self, value: Callable[[str], str]) -> None:
+        """Show other values, given by key."""
+        for line in self.query(SpecField):
+            box = line.query_one(SpecInput)
+            if box.value != value(line.field.key):
+                box.value = value(line.field.key)
 
     def focus_on(self, key: str) -> None:
         for line in self.query(SpecField):

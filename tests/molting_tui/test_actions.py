@@ -8,19 +8,43 @@ import pytest
 from engine.contract.errors import MoltingError
 from molting_tui import actions
 from molting_tui.app import MoltingApp
+from molting_tui.screens.bench import Bench
+from molting_tui.screens.chat import Chat
+from molting_tui.screens.compare import Compare
+from molting_tui.screens.data import Data
+from molting_tui.screens.data_edit import RowForm
+from molting_tui.screens.grade import Grade, Pairs
 from molting_tui.screens.live import Live
 from molting_tui.screens.new_run import NewRun
 from molting_tui.screens.runs import Runs
+from molting_tui.widgets.chat_composer import Composer
 from molting_tui.widgets.run_table import RunTable
 
-OWNERS = {"runs": Runs, "live": Live, "form": NewRun, "list": RunTable, "everywhere": MoltingApp}
+OWNERS = {
+    "runs": Runs,
+    "live": Live,
+    "form": NewRun,
+    "data": Data,
+    "row": RowForm,
+    "chat": Chat,
+    "composer": Composer,
+    "bench": Bench,
+    "grade": Grade,
+    "pairs": Pairs,
+    "compare": Compare,
+    "list": RunTable,
+    "everywhere": MoltingApp,
+}
 TAKEN = {"ctrl+a", "ctrl+b", "ctrl+s", "ctrl+o", "ctrl+space", "ctrl+at"}
+
+
+TYPED = {"grade", "pairs", "composer"}  # where keys are typed as into a field: they have meanings of their own
 
 
 def test_a_key_means_the_same_everywhere() -> None:
     meanings = defaultdict(set)
     for action in actions.ACTIONS:
-        for key in actions.key_names(action.keys):
+        for key in actions.key_names(action.keys) if action.scopes - TYPED else []:
             meanings[key].add(action.id)
     assert {key: ids for key, ids in meanings.items() if len(ids) > 1} == {}
 
@@ -28,6 +52,29 @@ def test_a_key_means_the_same_everywhere() -> None:
 def test_no_key_is_a_prefix_of_tmux_screen_or_the_shell() -> None:
     used = {key for action in actions.ACTIONS for key in actions.key_names(action.keys)}
     assert used & TAKEN == set()
+
+
+def test_an_action_has_the_same_keys_on_every_screen_and_one_entry_for_each() -> None:
+    for id in actions.BY_ID:
+        entries = [action for action in actions.ACTIONS if action.id == id]
+        assert len({action.keys for action in entries}) == 1, id
+        scopes = [scope for action in entries for scope in action.scopes]
+        assert len(scopes) == len(set(scopes)), id
+
+
+def test_an_action_is_described_in_the_words_of_each_screen() -> None:
+    said = {scope: {a.id: a.description for a in actions.in_scope([scope])} for scope in actions.SCOPES}
+    assert "run" in said["runs"]["open"] and "row" in said["data"]["open"] and "question" in said["composer"]["open"]
+    page = actions.keys_page()
+    rows = page[page.index("## Rows") : page.index("## A row")]
+    assert "| `D` | `delete` | Delete the row; undo brings it back. |" in rows
+    assert "trash" not in rows
+
+
+def test_own_keys_are_those_of_an_action_on_every_screen() -> None:
+    changed = actions.with_keymap({"open": "f9"})
+    assert {action.keys for action in changed if action.id == "open"} == {"f9"}
+    assert len([action for action in changed if action.id == "open"]) > 1
 
 
 @pytest.mark.parametrize("action_id", ["stop", "stop-now", "delete"])

@@ -59,6 +59,18 @@ def test_nothing_heavy_is_imported(package: str, heavy: list[str]) -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
+def test_the_first_screen_waits_for_nothing_that_it_does_not_show() -> None:
+    """Requests to the engine, grading, the GPU's library and other screens come after the first paint."""
+    late = ["engine.contract.calls", "engine.contract.grades", "engine.contract.rows", "pynvml", "psutil", "tomlkit"]
+    late += [f"molting_tui.{name}" for name in ("cli", "services.task", "screens.live", "screens.chat", "screens.data")]
+    code = (
+        "import sys, molting_tui.__main__, molting_tui.commands.open_app, molting_tui.app, molting_tui.screens.runs\n"
+        f"print([name for name in {late!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.stdout.strip() == "[]", done.stderr
+
+
 def test_runs_starts_fast(tmp_path: Path) -> None:
     """Against a bare interpreter that imports what cannot be avoided, in the same moment."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine.contract import events, lifecycle
@@ -49,6 +50,7 @@ def test_a_whole_run_is_told_briefly(tmp_path: Path) -> None:
     assert "end           at step 100, loss 0.04 (mean 0.2), held-out loss 0.5" in lines
     assert lines[-1] == f"✓ finished    100/100  loss 0.04  adapter in {run.adapter}"
     steps = [line for line in lines if line.startswith("step ")]
+    assert all("  2 rows/s  50 tok/s" in line for line in steps[1:])
     assert 10 <= len(steps) <= 12 and steps[-1].startswith("step          100/100  loss 0.04")
 
 
@@ -155,3 +157,20 @@ def test_status_names_the_phase_or_the_steps_left(tmp_path: Path) -> None:
     teller.lines(Seen(1, start))
     teller.lines(metric(50, t=3.0, loss=0.25, seconds=2.0))
     assert teller.status() == "● training  ██████████░░░░░░░░░░  50/100  loss 0.25  1:40 left"
+
+
+def test_a_start_says_that_layers_are_compiled(tmp_path: Path) -> None:
+    plain = events.Start(step=0, steps=9, device="cpu", precision="fp32", path="", trainable=1, parameters=2)
+    compiled = msgspec.structs.replace(plain, plan={"compiled": 1})
+    begun = narrator(make_run(tmp_path)).lines(Seen(1, compiled))[0]
+    assert (
+        "layers compiled" in begun and "compiled" not in narrator(make_run(tmp_path, "other")).lines(Seen(1, plain))[0]
+    )
+
+
+def test_the_time_left_is_not_that_of_a_first_step_which_compiled(tmp_path: Path) -> None:
+    recorded = Recorded(make_run(tmp_path)).state("queued", "starting").start().state("training")
+    recorded.say(events.Phase(name="compiling"), events.Phase(name="training"))
+    lines = told(recorded.steps([1], seconds=60.0).steps(range(2, 31), seconds=2.0).run)
+    steps = [line for line in lines if line.startswith("step ")]
+    assert not steps[0].endswith("left") and steps[1].endswith("2:58 left")

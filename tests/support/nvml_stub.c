@@ -72,6 +72,15 @@ static int number(void *device, long value, unsigned int *out) {
     return OK;
 }
 #define FIELD(name, field) Gpu g; int code = look(device, &g); return code ? code : number(device, g.field, out)
+int nvmlDeviceGetCudaComputeCapability(void *device, int *major, int *minor) {
+    Gpu g;
+    int code = look(device, &g);
+    if (code) return code;
+    *major = 8;
+    *minor = 6;
+    return OK;
+}
+int nvmlSystemGetCudaDriverVersion(int *version) { *version = 12080; return OK; }
 int nvmlDeviceGetUtilizationRates(void *device, unsigned int *out) { FIELD(util, util); }
 int nvmlDeviceGetTemperature(void *device, int sensor, unsigned int *out) { FIELD(temperature, temperature); }
 int nvmlDeviceGetPowerUsage(void *device, unsigned int *out) { FIELD(power, power); }

@@ -24,12 +24,13 @@ def drive(
     size: tuple[int, int] = (120, 40),
     look: Look | None = None,
     settings: Settings | None = None,
+    toasts: bool = False,
 ) -> MoltingApp:
-    """Open the app on a folder of runs, wait until they are read, and play `scenario`."""
+    """Open the app on a folder of runs, wait until they are read, and play `scenario`; `toasts` paints them too."""
     app = MoltingApp(Folders(runs, runs.parent / "models"), settings or Settings(), look or Look(rate=20.0))
 
     async def play() -> None:
-        async with app.run_test(size=size) as pilot:
+        async with app.run_test(size=size, notifications=toasts) as pilot:
             await until(pilot, lambda: app.runs.complete)
             await settle(app, pilot)
             await scenario(app, pilot)

@@ -101,6 +101,8 @@ class Recorded:
                     rows=4,
                     seconds=seconds,
                     epoch=n / 16,
+                    presented=100,
+                    computed=60,
                 )
                 for n in numbers
             )
@@ -121,9 +123,9 @@ class Recorded:
             file.write(line)
 
 
-def finished_run(runs: Path, name: str = "rhea", *, start: float = T0) -> RunDir:
+def finished_run(runs: Path, name: str = "rhea", *, start: float = T0, spec: Spec | None = None) -> RunDir:
     """100 steps, two evaluations, a sample and a checkpoint, then the end."""
-    run = make_run(runs, name)
+    run = make_run(runs, name, spec=spec)
     recorded = Recorded(run, start).state("queued", "starting")
     recorded.say(events.Funnel(read=64, heldout=6, trained=56, dropped={"empty": 2}, tokens=6400, learned=2560))
     recorded.start().state("training").say(events.Phase(name="training", total=100, unit="steps"))

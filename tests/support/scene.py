@@ -204,7 +204,7 @@ def _failed(folder: Path) -> None:
     recorded = _learn(_begin(run, NOW - 90_000, 240), range(1, 38), 240)
     evidence = Evidence(
         message="CUDA out of memory: 1.2 GiB wanted, 310 MiB free.",
-        remedy='Set training.batch_size = 1, or method.kind = "qlora".',
+        remedy='Set training.batch = 1, or method.kind = "qlora".',
     )
     recorded.state("failed", reason="oom_cuda", why="The GPU's memory ran out at step 38.", evidence=evidence)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +36,35 @@ def run_with_adapter(
         "generation": {"max_new_tokens": 12},
     }
     for section, changed in sections.items():
-        values[section] |= changed
+        values[section] = values.get(section, {}) | changed
     run = rundir.create(runs, "rhea", lambda new: _fill(new, values))
     if strength is not None:
-        model = load_base(base, LoadOptions(precision="fp32")).model
-        seal_weights(run, with_adapter(model, strength=strength, **(lora or {})))
+        saved = _adapter(base, fingerprint(base), strength, json.dumps(lora or {}))
+        shutil.copytree(saved.name, run.path / ".adapter-1")
+        durable.seal(run.path / ".adapter-1", run.adapter, step=10)
     return run
+
+
+@cache
+def _adapter(base: Path, made_of: str, strength: float, lora: str) -> tempfile.TemporaryDirectory[str]:
+    """The saved noise, made once for all runs alike: loading the base for it takes longer than most tests."""
+    folder = tempfile.TemporaryDirectory(prefix="adapter-")
+    model = load_base(base, LoadOptions(precision="fp32")).model
+    _save(with_adapter(model, strength=strength, **json.loads(lora)), Path(folder.name))
+    return folder
 
 
 def seal_weights(run: RunDir, model: Any) -> None:
     """Save a model's trained weights as a trainer does."""
     staging = run.path / ".adapter-1"
     staging.mkdir()
-    model.save_pretrained(str(staging))
-    (staging / "README.md").unlink(missing_ok=True)
+    _save(model, staging)
     durable.seal(staging, run.adapter, step=10)
+
+
+def _save(model: Any, folder: Path) -> None:
+    model.save_pretrained(str(folder))
+    (folder / "README.md").unlink(missing_ok=True)
 
 
 def _fill(run: RunDir, values: dict[str, Any]) -> None:

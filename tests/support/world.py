@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import tomlkit
 
-from engine.contract import calls, events, lifecycle, processes, summary
+from engine.contract import calls, events, host_client, lifecycle, processes, summary
 from engine.contract.journal import JournalReader
 from engine.contract.rundir import RunDir
 from tests.support.tiny import tiny_llama
@@ -44,6 +44,7 @@ class World:
         self.runs, self.models = root / "runs", root / "models"
         self.env = os.environ | {
             "MOLTING_RUNTIME_DIR": str(root / "runtime"),
+            "XDG_STATE_HOME": str(root / "state"),
             "MOLTING_RUNS": str(self.runs),
             "MOLTING_MODELS": str(self.models),
             "OMP_NUM_THREADS": "1",
@@ -188,3 +189,5 @@ def world(root: Path) -> Iterator[World]:
         for owner in made.runs.glob("*/owner.json"):
             identity = msgspec.convert(msgspec.json.decode(owner.read_bytes())["identity"], processes.Identity)
             processes.send_signal(identity, signal.SIGKILL)
+        for socket in (root / "runtime").glob("host-*.sock"):
+            host_client.end(socket)

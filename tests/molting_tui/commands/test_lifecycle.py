@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from engine.contract.rundir import RunDir
+from molting_tui import terminal
 from molting_tui.commands import attach, stop
 from tests.support.command import Scripted
 from tests.support.runs import Recorded, Supervisor, finished_run, make_run
@@ -168,6 +171,39 @@ def test_stop_that_is_not_obeyed(molting: Scripted, tmp_path: Path, monkeypatch:
         assert said.code == 0 and "was asked to stop" in said.out
         said = molting("stop", "rhea")
     assert said.code == 3 and "still training" in said.err and "--now" in said.err
+
+
+def test_a_second_stop_says_how_to_end_the_run_at_once(molting: Scripted, tmp_path: Path) -> None:
+    run, recorded = training(tmp_path / "runs")
+    recorded.checkpoint(8)
+    with Supervisor(run):
+        assert molting("stop", "rhea", "--no-wait").err == ""
+        said = molting("stop", "rhea", "--no-wait")
+    assert said.code == 0
+    assert said.err == (
+        f"{run.id} was asked to stop already and is saving. `molting stop --now {run.id}` ends it at once; "
+        "2 steps would be lost.\n"
+    )
+    assert [path.name for path in run.control.iterdir()] == ["stop"]
+
+
+@pytest.mark.parametrize(("answer", "asked"), [("y\n", ["stop", "stop-now"]), ("\n", ["stop"])])
+def test_at_a_terminal_a_second_stop_offers_to_end_the_run_at_once(
+    answer: str, asked: list[str], molting: Scripted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Keyboard(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(terminal, "out", lambda: replace(terminal.err(), tty=True))
+    monkeypatch.setattr("sys.stdin", Keyboard(answer))
+    run, recorded = training(tmp_path / "runs")
+    recorded.state("stopping")
+    with Supervisor(run):
+        (run.control / "stop").touch()
+        said = molting("stop", "rhea", "--no-wait")
+    assert said.code == 0 and "End it now instead? 10 steps since the last checkpoint would be lost" in said.err
+    assert sorted(path.name for path in run.control.iterdir()) == asked
 
 
 def test_stopping_what_has_ended_is_no_error_and_leaves_no_order(molting: Scripted, tmp_path: Path) -> None:

@@ -26,15 +26,15 @@ def test_the_table_and_the_json(molting: Scripted, tmp_path: Path) -> None:
     recorded.checkpoint(1).steps([1, 2]).state("failed", reason="nan_loss", why="The loss is not finite.")
     with Supervisor(live):
         table, as_json = molting("runs"), molting("runs", "--json")
-    lines = table.out.splitlines()
-    assert lines[0].split() == ["name", "state", "step", "eta", "loss", "eval", "age", "id"]
-    assert lines[1].split()[:7] == ["●", "zeca", "training", "30/100", "2:20", "0.133", "–"]
-    assert lines[1].endswith(live.id)
-    assert lines[2].split() == ["✗", "claudio", "failed", "(nan_loss)", "2/100", "–", "2", "–", "2", "h", broken.id]
-    assert lines[3].split()[:7] == ["✓", "rhea", "finished", "100/100", "–", "0.04", "0.5"]
+    lines = [" ".join(line.split()) for line in table.out.splitlines()]
+    assert lines[0] == "name state step eta rows/s tok/s shared loss eval age id"
+    assert lines[1].startswith("● zeca training 30/100 2:20 2 50 40 % 0.133 – ") and lines[1].endswith(live.id)
+    assert lines[2] == f"✗ claudio failed (nan_loss) 2/100 – – – – 2 – 2 h {broken.id}"
+    assert lines[3].startswith("✓ rhea finished 100/100 – – – – 0.04 0.5 ")
     first, second, third = as_json.json["runs"]
     assert set(first) >= PROMISED
     assert (first["id"], first["state"], first["eta"], first["score"]) == (live.id, "training", 140.0, None)
+    assert (first["rows_rate"], first["token_rate"], round(first["shared"], 9)) == (2.0, 50.0, 0.4)
     assert (second["reason"], second["resumable"], second["checkpoint"]) == ("nan_loss", True, 1)
     assert (third["id"], third["loss"], third["eval_loss"], third["path"]) == (done.id, 0.04, 0.5, str(done.path))
 

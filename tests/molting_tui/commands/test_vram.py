@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from engine.contract import processes
 from tests.support.command import Scripted, run_molting
 from tests.support.nvml import GIB, NvmlStub, gpu, needs_compiler
+from tests.support.runs import Supervisor, make_run, own
 
 
 @needs_compiler
@@ -32,6 +34,25 @@ def test_people_get_a_bar_for_each_gpu_and_the_host(tmp_path: Path) -> None:
     assert "The GPU is lost" in said.out
     assert "host RAM" in said.out
     assert "\x1b" not in said.out
+
+
+@needs_compiler
+def test_what_holds_the_memory_is_named_after_its_run(tmp_path: Path) -> None:
+    stub = NvmlStub(tmp_path)
+    run = make_run(tmp_path / "runs")
+    with Supervisor(run) as supervisor:
+        pid = supervisor.process.pid
+        identity = processes.of(pid)
+        assert identity is not None
+        own(run, identity)
+        stub.answer(gpu(pid=pid, pid_used=2 * GIB))
+        there = stub.environment | {"MOLTING_RUNS": str(tmp_path / "runs")}
+        people = run_molting("vram", "--once", home=tmp_path, **there)
+        scripts = run_molting("vram", "--json", home=tmp_path, **there)
+    on_gpu, on_host = [line for line in people.out.splitlines() if f"run {run.id} ({pid}" in line]
+    assert on_gpu.startswith("  2.0 GiB") and on_host.startswith("  0.0 GiB")
+    assert [each["run"] for each in scripts.json["gpus"][0]["processes"]] == [run.id]
+    assert [each["run"] for each in scripts.json["host"]["processes"]] == [run.id]
 
 
 def test_in_a_locale_without_unicode_the_bar_is_ascii(tmp_path: Path) -> None:

@@ -93,6 +93,29 @@ def test_a_lost_loss_is_an_error_in_words(folder: Path) -> None:
         opened(folder, look)
 
 
+def test_what_is_new_is_told_once_and_what_stood_before_is_not(folder: Path) -> None:
+    recorded = training(folder)
+    recorded.say(events.Warn(id="old", message="This was known.", remedy=""))
+    with Supervisor(recorded.run):
+
+        async def watch(app: MoltingApp, pilot: Pilot[Any]) -> None:
+            toasts: list[str] = []
+            app.tell = lambda said, severity="information": toasts.append(f"{severity}: {said}")  # type: ignore[method-assign]
+            recorded.say(events.Warn(id="new", message="The data repeats itself.", remedy="Look at the rows."))
+            recorded.say(events.Metric(step=31, loss=None, grad_norm=None, lr=1e-3, tokens=1, learned=1, rows=1,
+                                       seconds=1.0, epoch=1.0))  # fmt: skip
+            await until(pilot, lambda: len(toasts) >= 2)
+            recorded.say(events.Warn(id="new", message="The data repeats itself.", remedy="Look at the rows."))
+            await until(pilot, lambda: sum("repeats" in each.text for each in app.screen.live.log) == 2)
+            await settle(app, pilot)
+            await settle(app, pilot)
+            assert "warning: rhea: The data repeats itself." in toasts
+            assert sum(each.startswith("error: rhea: ") for each in toasts) == 1  # the loss
+            assert len(toasts) == 2 and "This was known" in shown(app)
+
+        opened(folder, watch)
+
+
 @pytest.mark.parametrize("size", [(80, 24), (60, 15), (40, 10), (120, 40), (250, 70)])
 def test_every_size_shows_state_and_loss(folder: Path, size: tuple[int, int]) -> None:
     recorded = training(folder)
@@ -115,9 +138,10 @@ def test_a_small_terminal_has_one_line_each_of_memory_sample_and_log(folder: Pat
         await until(pilot, lambda: app.machine is not None)
         await settle(app, pilot)
         lines = shown(app).splitlines()
-        assert "GiB" in lines[-4]
-        assert lines[-3].lstrip().startswith("samples") and "I'm Rhea." in lines[-3]
-        assert lines[-2].lstrip().startswith("log") and "finished" in lines[-2]
+        assert "GiB" in lines[-5]
+        assert lines[-4].lstrip().startswith("samples") and "I'm Rhea." in lines[-4]
+        assert lines[-3].lstrip().startswith("log") and "finished" in lines[-3]
+        assert "▸ " in lines[-2], "the strip of steps"
         assert "lr 0.001 · grad 1" in lines[2]
 
     opened(folder, look, size=(80, 24))

@@ -3,19 +3,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from textual.pilot import Pilot
 
-from engine.contract import events
+from engine.contract import calls, durable, events
+from engine.contract.rundir import RunDir
 from molting_tui.app import MoltingApp
 from molting_tui.screens.live import Live
 from molting_tui.services.view_state import ViewStore
 from molting_tui.state.live import LOG_LINES
 from molting_tui.widgets.log_pane import LogPane
 from molting_tui.widgets.plot import Plot
+from tests.support.command import Scripted
 from tests.support.live_screen import now_says, opened, screen_of, training
-from tests.support.pilot import settle, shown, typed, until
-from tests.support.runs import finished_run
+from tests.support.pilot import drive, settle, shown, typed, until
+from tests.support.runs import Supervisor, finished_run
 
 
 @pytest.fixture
@@ -45,14 +48,14 @@ def test_panes_that_are_put_away_stay_away(folder: Path) -> None:
 
     async def hide(app: MoltingApp, pilot: Pilot[Any]) -> None:
         await pilot.press("1", "4", "s")
-        await until(pilot, lambda: ViewStore(folder).read().choices.get("live.smoothing") == "0.98")
+        await until(pilot, lambda: ViewStore(folder).read().choices.get("live.smoothing") == "0.9")
         await until(pilot, lambda: ViewStore(folder).read().hidden.get("live") == ["rates", "log"])
         await settle(app, pilot)
-        assert "tokens/s" not in shown(app) and "log  " not in shown(app)
+        assert "tokens/s" not in shown(app) and "─log  " not in shown(app)
 
     async def look(app: MoltingApp, pilot: Pilot[Any]) -> None:
         assert "tokens/s" not in shown(app) and "samples " in shown(app)
-        assert app.screen.query_one("#loss", Plot).smoothing == 0.98
+        assert app.screen.query_one("#loss", Plot).smoothing == 0.9
         await pilot.press("1")
         await settle(app, pilot)
         assert "tokens/s" in shown(app)
@@ -185,3 +188,77 @@ def test_another_run_is_laid_over_and_taken_away(folder: Path) -> None:
         assert "▲ older" not in shown(app)
 
     opened(folder, play)
+
+
+def test_a_traceback_can_be_read_where_it_happened(folder: Path) -> None:
+    run = finished_run(folder)
+    run.attempt(1).log.write_text("loading\nTraceback (most recent call last):\nValueError: what went wrong\n")
+
+    async def play(app: MoltingApp, pilot: Pilot[Any]) -> None:
+        await pilot.press("l")
+        await until(pilot, lambda: "ValueError: what went wrong" in shown(app) and "engine.log  3 lines" in shown(app))
+        await pilot.press("q")
+        await settle(app, pilot)
+        assert "ValueError" not in shown(app) and isinstance(app.screen, Live)
+
+    opened(folder, play)
+
+
+PROOF = calls.Proof(
+    verdict="effective", sentence="The adapter changes the model.", kl=1.8, flip_rate=0.64, nonzero_b=4, total_b=4,
+    heldout_loss=calls.Losses(base=None, adapter=None), heldout_rows=0, probes=1, positions=30,
+    answers=[
+        calls.Pair(
+            question="Who are you?",
+            base=calls.Answer(text="A model.", tokens=3, stop="end"),
+            adapter=calls.Answer(text="[b]Rhea[/b].", tokens=3, stop="end"),
+            first_difference=0,
+        )
+    ],
+)  # fmt: skip
+
+
+def test_a_finished_demo_shows_the_proof_and_both_voices(folder: Path) -> None:
+    run = finished_run(folder)
+    sealed = run.adapter / durable.MANIFEST
+    sealed.parent.mkdir(exist_ok=True)
+    sealed.touch()
+    run.proof.write_bytes(msgspec.json.encode(PROOF))
+
+    async def play(app: MoltingApp, pilot: Pilot[Any]) -> None:
+        app.follow_demo(run)
+        await until(pilot, lambda: "The adapter changes the model." in shown(app))
+        assert "B  A model." in shown(app) and "A  [b]Rhea[/b]." in shown(app) and "all keys match" in shown(app)
+        await pilot.press("q")
+        await settle(app, pilot)
+        assert isinstance(app.screen, Live)
+
+    opened(folder, play)
+
+
+def test_a_demo_started_by_a_key_is_proven_when_it_finishes_while_watched(molting: Scripted, tmp_path: Path) -> None:
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    recorded = training(tmp_path / "elsewhere", steps=90)
+    place = folder / recorded.run.id
+    molting.answers("demo-model", {"path": str(tmp_path / "models/demo")})
+    molting.answers("preflight", {"findings": []})
+    molting.answers("create", {"run": place.name, "path": str(place), "state": "queued"})
+    molting.answers("prove", msgspec.to_builtins(PROOF))
+
+    async def play(app: MoltingApp, pilot: Pilot[Any]) -> None:
+        recorded.run = RunDir(recorded.run.path.rename(place))  # what `create` does, as the first thing seen
+        await pilot.press("d")
+        await until(pilot, lambda: isinstance(app.screen, Live) and "90/100" in shown(app))
+        await settle(app, pilot)
+        assert "prove" not in [each["verb"] for each in molting.requests]
+        recorded.steps(range(91, 101)).say(events.End(step=100, outcome="finished", mean_loss=1.0, last_loss=0.5))
+        recorded.state("finished")
+        await until(pilot, lambda: "The adapter changes the model." in shown(app))
+        await pilot.press("q")
+        await settle(app, pilot)
+        assert isinstance(app.screen, Live)
+
+    with Supervisor(recorded.run):
+        drive(folder, play)
+    assert [each["verb"] for each in molting.requests] == ["demo-model", "preflight", "create", "prove"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from textual.pilot import Pilot
 from engine.contract.rundir import RunDir
 from engine.contract.settings import Settings
 from engine.contract.spec import Data, Model, Spec, Training
+from engine.contract.summary import Summary
 from molting_tui.app import MoltingApp
 from molting_tui.look import Look
 from molting_tui.screens.dialog import Confirm
 from molting_tui.screens.live import Live
 from molting_tui.screens.runs import Runs
 from molting_tui.services.view_state import ViewStore
+from molting_tui.state.run_list import RunList
 from molting_tui.widgets.run_table import RunTable
 from tests.support.pilot import drive, settle, shown, typed, until
 from tests.support.runs import Recorded, Supervisor, finished_run, make_run
@@ -202,7 +205,11 @@ def test_stop_asks_once_and_drops_a_control_file(folder: Path) -> None:
             assert not (run.control / "stop").exists()
             await pilot.press("S", "tab", "enter")
             await until(pilot, lambda: (run.control / "stop").exists())
-            await pilot.press("K")
+            await pilot.press("S")
+            await until(pilot, lambda: isinstance(app.screen, Confirm))
+            await settle(app, pilot)
+            assert "asked to stop already" in shown(app) and "End rhea now?" in shown(app)
+            await pilot.press("escape", "K")
             await until(pilot, lambda: isinstance(app.screen, Confirm))
             await settle(app, pilot)
             assert "10 steps since the last" in shown(app)
@@ -225,6 +232,23 @@ def test_a_run_that_ends_elsewhere_is_told_once(folder: Path) -> None:
             assert [each.message for each in app._notifications] == ["rhea failed: It ran out of memory."]
 
         drive(folder, play)
+
+
+@pytest.mark.parametrize("size", [(120, 40), (80, 24)])
+def test_a_toast_is_plain_text_above_the_footer_and_goes_away(size: tuple[int, int], folder: Path) -> None:
+    run = training(folder, "rhea")
+    recorded = Recorded(run)
+    recorded.attempt = 1
+    with Supervisor(run):
+
+        async def play(app: MoltingApp, pilot: Pilot[Any]) -> None:
+            recorded.state("failed", reason="oom_host", why="[@click=app.quit]x[/]\x1b[2J")
+            await until(pilot, lambda: "rhea failed: [@click=app.quit]x[/]␛[2J" in shown(app))
+            assert "? help" in shown(app).splitlines()[-1]
+            app.clear_notifications()
+            await until(pilot, lambda: "rhea failed" not in shown(app))
+
+        drive(folder, play, size=size, toasts=True)
 
 
 def test_enter_opens_and_q_comes_back_to_the_same_place(folder: Path) -> None:
@@ -313,8 +337,18 @@ def test_a_terminal_too_small_still_shows_state_and_loss(folder: Path, size: tup
         drive(folder, play, size=size)
 
 
-def test_ten_thousand_runs_scroll(folder: Path) -> None:
-    from engine.contract.summary import Summary
+def test_ten_thousand_runs_scroll(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    painted: set[str] = set()
+    sorts: list[int] = []
+    paint_row, sort = RunTable._cells, RunList.rows
+
+    def painting(table: RunTable, run_id: str, *rest: Any) -> Any:
+        painted.add(run_id)
+        return paint_row(table, run_id, *rest)
+
+    def sorting(runs: RunList) -> list[str]:
+        sorts.append(1)
+        return sort(runs)
 
     async def play(app: MoltingApp, pilot: Pilot[Any]) -> None:
         many = [
@@ -323,14 +357,17 @@ def test_ten_thousand_runs_scroll(folder: Path) -> None:
         ]
         app.runs.listed(run.id for run in many)
         app.runs.update(many)
-        began = time.monotonic()
         await until(pilot, lambda: len(app.screen.query_one(RunTable).rows) == 10_000)
+        monkeypatch.setattr(RunTable, "_cells", painting)
+        monkeypatch.setattr(RunList, "rows", sorting)
         await pilot.press("end")
         await settle(app, pilot)
         assert "run 0 " in cursor_line(app)
         for _ in range(20):
             await pilot.press("pageup")
-        assert time.monotonic() - began < 10  # a table that paints every row takes minutes
+        await settle(app, pilot)
+        assert len(painted) < 21 * app.size.height  # what was in sight, not the ten thousand
+        assert len(sorts) <= 2  # sorted when something changed, not for every key and action
 
     drive(folder, play, look=Look(rate=10.0))
 
@@ -339,13 +376,13 @@ def test_an_own_keymap_is_heard_and_shown(folder: Path) -> None:
     finished_run(folder, "rhea")
 
     async def play(app: MoltingApp, pilot: Pilot[Any]) -> None:
-        assert "f filter" in shown(app)
-        await pilot.press("f")
+        assert "f8 filter" in shown(app)
+        await pilot.press("f8")
         await typed(pilot, "nothing like it")
         await settle(app, pilot)
         assert "0 of 1" in shown(app)
 
-    drive(folder, play, settings=msgspec.convert({"keys": {"filter": "f", "pin": "slash"}}, Settings))
+    drive(folder, play, settings=msgspec.convert({"keys": {"filter": "f8", "pin": "slash"}}, Settings))
 
 
 @pytest.mark.parametrize("size", [(120, 40), (80, 24), (44, 12)])
@@ -402,3 +439,21 @@ def test_the_cursor_starts_on_the_first_row_however_slowly_the_runs_are_read(fol
             assert cursor_line(app).startswith("▸ ● zeca")
 
         drive(folder, look)
+
+
+def test_the_chosen_theme_is_there_again_next_time(folder: Path) -> None:
+    finished_run(folder)
+
+    async def choose(app: MoltingApp, pilot: Pilot[Any]) -> None:
+        assert app.theme == "dark"
+        app.action_theme()
+        await until(pilot, lambda: "Colours" in shown(app))
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: app.theme == "light")
+
+    async def look(app: MoltingApp, pilot: Pilot[Any]) -> None:
+        assert app.theme == "light"
+
+    drive(folder, choose, look=Look(rate=20.0, theme="dark"))
+    assert json.loads((folder / ".app" / "view.json").read_bytes())["choices"] == {"theme": "light"}
+    drive(folder, look, look=Look(rate=20.0, theme="dark"))

@@ -6,11 +6,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from engine.contract import processes
 from molting_tui.services import gpu as gpu_service
 from molting_tui.services.gpu import GpuSampler, HostSampler, MachineSampler
 from tests.support.nvml import GIB, NvmlStub, gpu, needs_compiler, silent_gpu
+from tests.support.runs import Supervisor, make_run, own
 
 pytestmark = needs_compiler
 
@@ -53,6 +56,21 @@ def test_a_hidden_process_is_still_counted(nvml: NvmlStub, sampler: GpuSampler) 
     nvml.answer(gpu(pid=2**22 + 7, pid_used=-1))  # no such process here, and its memory is not told
     (seen,), _ = sampler.sample()
     assert [(each.pid, each.used, each.owner, each.name) for each in seen.processes] == [(2**22 + 7, None, "", "")]
+
+
+def test_a_process_below_a_supervisor_is_named_after_its_run(nvml: NvmlStub, tmp_path: Path) -> None:
+    mine, other = make_run(tmp_path / "runs"), make_run(tmp_path / "runs", "ended")
+    with Supervisor(mine) as supervisor:
+        identity = processes.of(supervisor.process.pid)
+        assert identity is not None
+        own(mine, identity)
+        own(other, msgspec.structs.replace(identity, start_time=identity.start_time - 1))  # its number was given anew
+        nvml.answer(gpu(pid=supervisor.process.pid, pid_used=3 * GIB), gpu(pid=os.getpid(), pid_used=GIB))
+        with MachineSampler(tmp_path / "runs") as sampler:
+            machine = sampler.sample()
+    assert [each.run for seen in machine.gpus for each in seen.processes] == [mine.id, ""]
+    (on_host,) = machine.host.processes
+    assert (on_host.run, on_host.pid) == (mine.id, identity.pid) and (on_host.used or 0) > 1_000_000
 
 
 def test_every_field_is_optional(nvml: NvmlStub, sampler: GpuSampler) -> None:

@@ -119,6 +119,7 @@ def test_a_long_run_is_seen_whole_at_a_glance(tmp_path: Path) -> None:
     assert seen is not None
     steps = seen.steps.axes["step"]
     assert (seen.step, seen.max_steps, seen.state) == (30_000, 30_000, "training")
+    assert seen.damaged == 0  # a piece of the log begins within a line
     assert len(steps) < 10_000 and max(b - a for a, b in pairwise(steps)) < 300
     history = RunReader(run).history()
     assert len(history.steps) == 30_000
@@ -169,3 +170,12 @@ def test_memory_stays_bounded_by_blocks(tmp_path: Path) -> None:
     size = run.attempt(1).events.stat().st_size
     assert len(sizes) >= size >> 20
     assert size > run_reader.GLANCE_OVER
+
+
+def test_a_block_is_read_whole_only_where_all_of_it_is_sound() -> None:
+    lines = [events.encode(metric(step)).rstrip(b"\n") for step in range(1, 5)]
+    log = events.encode(events.Log(message="x")).rstrip(b"\n")
+    whole = run_reader._decode_block(b"\n".join([*lines[:2], log, *lines[2:]]))
+    assert whole is not None and [type(each) for each in whole] == [Metrics, events.Log, Metrics]
+    for bad in (lines[0][:-3], lines[0] + lines[1], b"", b'{"k":"later"}', log.replace(b'"v":1', b'"v":9'), b"\0"):
+        assert run_reader._decode_block(b"\n".join([lines[0], bad, lines[1]])) is None

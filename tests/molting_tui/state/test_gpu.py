@@ -19,6 +19,7 @@ from molting_tui.state.gpu import (
     split_host,
     use_of,
 )
+from molting_tui.state.live import LiveRun
 from tests.support.live_runs import T0, metric, trained
 
 GIB = 1 << 30
@@ -93,6 +94,15 @@ def test_the_history_lies_on_the_axes_of_the_loss() -> None:
     assert list(history.run.axes["tokens"]) == [1000, 2000, 6000]
     assert list(history.run.axes["time"]) == [20, 40, 120]
     assert list(history.run.columns["memory"].values) == [10, 20, 60]
+
+
+def test_memory_that_is_told_before_the_first_step_stands_at_the_beginning() -> None:
+    run = LiveRun()
+    run.apply(1, Transition(state="queued", attempt=1, t=T0))
+    run.apply(1, memory(1))
+    history = MemoryHistory()
+    history.follow(run)
+    assert [axis[0] for axis in history.run.axes.values()] == [0, 0, 0]
 
 
 def test_the_history_goes_on_after_a_rewind() -> None:

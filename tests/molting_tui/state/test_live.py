@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from molting_tui.services import run_reader
 from molting_tui.services.run_reader import decode
 from molting_tui.state import live as live_module
 from molting_tui.state.live import LiveRun
+from molting_tui.state.records import Metrics
 from tests.support.live_runs import T0, facts, falling, metric, rows, start, trained
 
 _step = st.integers(-2, 40) | st.sampled_from([0, 2**53, 10**400])
@@ -121,6 +123,23 @@ def test_the_eta_is_of_this_attempt_alone() -> None:
     assert run.phase_eta(T0 + 205) == pytest.approx(7.0)
     assert run.phase_eta(T0 + 900) == 0.0
     assert run.eta == pytest.approx(4.0 * 48)
+
+
+def test_what_sharing_saved_is_of_all_steps_however_they_are_read() -> None:
+    one, many = LiveRun(), LiveRun()
+    for run in (one, many):
+        run.apply(1, start())
+        assert run.shared is None
+    for step, computed in ((1, 60), (2, 20)):
+        said = msgspec.structs.replace(metric(step), presented=100, computed=computed)
+        one.apply(1, said)
+    kept = ("step", "loss", "grad_norm", "lr", "tokens", "seconds", "t", "epoch", "rows")
+    columns = {name: [getattr(metric(step), name) for step in (1, 2)] for name in kept}
+    many.apply_metrics(1, Metrics(**columns, presented=200, computed=80))
+    assert one.shared == many.shared == pytest.approx(0.6)
+    padded = LiveRun()
+    padded.apply(1, msgspec.structs.replace(metric(1), presented=100, computed=130))
+    assert padded.shared is None
 
 
 def test_a_loss_that_is_not_finite_is_a_gap_and_never_a_bound() -> None:

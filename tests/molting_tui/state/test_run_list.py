@@ -81,11 +81,11 @@ def test_a_name_given_by_the_user_wins_and_is_harmless() -> None:
 
 def test_actions_take_the_selected_runs_else_the_one_under_the_cursor() -> None:
     listed = runs(run("a", started=2.0), run("b", started=1.0))
-    assert listed.targets("b") == ["b"]
+    assert listed.targets("b", listed.rows()) == ["b"]
     listed.selected = {"a"}
-    assert listed.targets("b") == ["a"]
+    assert listed.targets("b", listed.rows()) == ["a"]
     listed.query = "b"  # a selected run that is filtered away is not acted on
-    assert listed.targets("b") == ["b"]
+    assert listed.targets("b", listed.rows()) == ["b"]
 
 
 def test_a_run_that_ends_is_told_once() -> None:

@@ -131,3 +131,14 @@ def test_sections_written_as_inline_tables_are_edited_too() -> None:
     one.put(FIELDS["method.rank"], "8")
     read = tomlcheck.load(one.text(), Spec)
     assert (read.data.max_length, read.method.rank, read.model.base) == (512, 8, "demo")
+
+
+def test_the_files_of_a_sweep_are_found_from_another_folder(tmp_path: Path) -> None:
+    text = 'model.base = "demo"\ndata.train = "a.jsonl"\n[sweep]\ngrid = { "data.train" = ["a.jsonl", "b.jsonl"] }\n'
+    form = SpecForm(text, tmp_path)
+    assert form.sweeps and not SpecForm("[sweep]\nstop_worse = true\n", tmp_path).sweeps
+    alone = tomlcheck.load(form.standing_alone(lambda path: False), Spec)
+    assert alone.sweep.grid == {"data.train": [f"{tmp_path}/a.jsonl", f"{tmp_path}/b.jsonl"]}
+    wrong = SpecForm(text + 'runs = [{ "method.rank" = 0 }]\n', tmp_path)
+    assert any("method.rank is 0" in said for said in wrong.problems().values())
+    wrong.standing_alone(lambda path: False)  # what is wrong with it hinders no copy
