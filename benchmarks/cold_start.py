@@ -31,7 +31,7 @@ _WATCHED = 2.0  # seconds from the start
 _OFFLINE_RUN = """
 import sys, wandb
 run = wandb.init(project="bench", mode="offline", dir=sys.argv[1])
-for n in range(1, 101):
+for n in range(1, int(sys.argv[2]) + 1):
     run.log({"loss": 4 / n, "lr": 1e-3, "grad_norm": 1.0}, step=n)
 run.finish()
 """
@@ -45,16 +45,22 @@ def our_runs(folder: Path, count: int) -> None:
 
 def leet_runs(folder: Path, count: int, wandb: str) -> Path:
     """One offline run made by wandb itself, and copies of it."""
-    python = Path(wandb).resolve().with_name("python")
-    env = {"HOME": str(folder), "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
-    subprocess.run([python, "-c", _OFFLINE_RUN, str(folder)], env=env, check=True, capture_output=True)
-    (made,) = (folder / "wandb").glob("offline-run-*")
+    made = leet_run(folder, 100, wandb)
     stem, _, made_id = made.name.rpartition("-")
     for n in range(count - 1):
         copy = made.with_name(f"{stem}-{n:08x}")
         shutil.copytree(made, copy)
         (copy / f"run-{made_id}.wandb").rename(copy / f"run-{n:08x}.wandb")
     return folder / "wandb"
+
+
+def leet_run(folder: Path, steps: int, wandb: str) -> Path:
+    """A run of so many steps, made by wandb itself."""
+    python = Path(wandb).resolve().with_name("python")
+    env = {"HOME": str(folder), "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    subprocess.run([python, "-c", _OFFLINE_RUN, str(folder), str(steps)], env=env, check=True, capture_output=True)
+    (made,) = (folder / "wandb").glob("offline-run-*")
+    return made
 
 
 def start(begin: Callable[[], OnPty], run: bytes) -> list[float]:

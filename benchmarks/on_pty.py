@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pyte
 
 SIZE = (120, 40)
 _ESCAPES = re.compile(rb"\x1b\][^\x07\x1b]*(\x07|\x1b\\)|\x1b[\[(][0-?]*[ -/]*[@-~]|\x1b.")
@@ -97,11 +98,18 @@ def _peak(pid: int) -> int:
     return int(found[1]) * 1024 if found else 0
 
 
-def molting(folder: Path, **env: str) -> OnPty:
-    """The app, its runs in `folder`/runs and nothing of the user's own."""
+def molting(folder: Path, *argv: str, **env: str) -> OnPty:
+    """The app, its runs in `folder`/runs and nothing of the user's own; or another Python with `argv`."""
     places = {"HOME": folder, "MOLTING_RUNS": folder / "runs", "MOLTING_CONFIG": folder / "config.toml"}
     here = {name: str(path) for name, path in places.items()} | {"XDG_STATE_HOME": str(folder / "state")}
-    return OnPty([sys.executable, "-m", "molting_tui"], **here, PYTHONPATH=str(Path(__file__).parents[1]), **env)
+    return OnPty(
+        [sys.executable, *(argv or ("-m", "molting_tui"))], **here, PYTHONPATH=str(Path(__file__).parents[1]), **env
+    )
+
+
+def screen_lines(screen: pyte.Screen) -> list[str]:
+    """What stands on a screen, a string per row."""
+    return ["".join(screen.buffer[y][x].data or " " for x in range(screen.columns)) for y in range(screen.lines)]
 
 
 def machine() -> str:

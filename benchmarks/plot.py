@@ -46,7 +46,7 @@ def run_of(points: int) -> LiveRun:
         losses: list[float | None] = [0.3 + 3 * math.exp(-5 * n / points) + chance.gauss(0, 0.1) for n in steps]
         tokens, times = [100 * n for n in steps], [1e9 + n for n in steps]
         ones = [1.0] * count
-        run.apply_metrics(1, Metrics(steps, losses, list(losses), ones, tokens, ones, times, ones))
+        run.apply_metrics(1, Metrics(steps, losses, list(losses), ones, tokens, ones, times, ones, [4] * count))
     return run
 
 
@@ -84,7 +84,7 @@ def ours(run: LiveRun, repeat: int) -> list[float]:
         # One more step, and the cursor moves: rows all over the plot change.
         n = steps + index
         one = [1.0]
-        run.apply_metrics(1, Metrics([n], [0.3 + index / 50], one, one, [100 * n], one, [1e9 + n], one))
+        run.apply_metrics(1, Metrics([n], [0.3 + index / 50], one, one, [100 * n], one, [1e9 + n], one, [4]))
         plot.show(drawing(run))
         plot.cursor = n - index * run.max_steps / (repeat + 1)
         plot.refresh_data()

@@ -17,21 +17,41 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from engine.contract import calls, durable
+from engine.contract import bench, calls, durable, rows, verdict
 from engine.contract.errors import MoltingError
 from engine.contract.safe import redact
 
 # verb -> (module, function, request). Modules are imported when called: most verbs need no torch.
 VERBS: dict[str, tuple[str, str, type]] = {
     "create": ("engine.train.start", "create", calls.CreateRequest),
+    "sweep": ("engine.train.sweep", "sweep", calls.SweepRequest),
     "resume": ("engine.train.start", "resume", calls.RunRequest),
     "preflight": ("engine.checks.preflight", "preflight", calls.PreflightRequest),
+    "model-check": ("engine.checks.repository", "model_check", calls.ModelCheckRequest),
     "demo-model": ("engine.models.verbs", "demo_model", calls.DemoModelRequest),
     "ask": ("engine.infer.ask", "ask", calls.AskRequest),
     "pack": ("engine.share.pack", "pack", calls.PackRequest),
+    "export": ("engine.share.trackers", "export", calls.ExportRequest),
+    "import-history": ("engine.share.history", "import_history", calls.TrainerStateRequest),
     "unpack": ("engine.share.unpack", "unpack", calls.UnpackRequest),
+    "host-start": ("engine.host.start", "place", calls.HostRequest),
     "prove": ("engine.infer.prove", "prove", calls.RunRequest),
+    "answers": ("engine.evaluate.answers", "answers", verdict.AnswersRequest),
+    "prechecks": ("engine.evaluate.precheck", "prechecks", verdict.PrechecksRequest),
+    "import": ("engine.evaluate.importing", "import_scores", verdict.ImportRequest),
+    "cycle": ("engine.evaluate.summary", "cycle", verdict.CycleRequest),
+    "compare": ("engine.evaluate.compare", "compare", verdict.CompareRequest),
+    "judge": ("engine.evaluate.judge", "judge", verdict.JudgeRequest),
+    "report": ("engine.evaluate.report", "report", verdict.ReportRequest),
+    "data": ("engine.data.browse", "report", rows.DataRequest),
+    "merge": ("engine.export.merge", "merge", calls.MergeRequest),
+    "bench": ("engine.bench.bench", "bench", bench.BenchRequest),
+    "serve": ("engine.serve.serve", "serve", calls.ServeRequest),
+    "why": ("engine.infer.why", "why", calls.WhyRequest),
 }
+
+# Verbs that need a model: the inference host does them, with what it has in memory. They must be safe to repeat.
+WARM = frozenset({"ask", "answers", "prove", "why"})
 
 Tell = Callable[[calls.Line], None]
 
@@ -46,6 +66,11 @@ def main(argv: list[str]) -> int:
         return import_module("engine.train.start").supervise(argv[1], argv[2])
     if verb == "trainer" and len(argv) == 3:
         return import_module("engine.train.attempt").main(argv[1], argv[2])
+    if verb == "data-session":
+        return import_module("engine.data.session").serve(sys.stdin.buffer, _private_stdout())
+    if verb == "host" and len(argv) == 2:
+        warm = {name: found for name, found in VERBS.items() if name in WARM}
+        return import_module("engine.host.server").main(argv[1], warm)
     if verb not in VERBS:
         print("This is Molting's engine; people call `molting`.", file=sys.stderr)
         return 2
@@ -67,7 +92,12 @@ def answer(verb: str, requests: BinaryIO, out: BinaryIO) -> int:
 
     module, function, kind = VERBS[verb]
     try:
-        request: Any = msgspec.json.decode(requests.readline(), type=kind)
+        line = requests.readline()
+        request: Any = msgspec.json.decode(line, type=kind)
+        if verb in WARM:
+            said = import_module("engine.host.start").relay(verb, msgspec.Raw(line.strip()), tell)
+            tell(said)
+            return said.code if isinstance(said, calls.Failure) else 0
         value: Any = getattr(import_module(module), function)(request, tell)
         tell(calls.result(value))
         return 0

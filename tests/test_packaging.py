@@ -39,6 +39,7 @@ def test_the_wheel_brings_what_ships(tmp_path: Path) -> None:
     assert {
         "engine/_shipped/personas/rhea/rows.jsonl",
         "engine/_shipped/personas/zeca/spec.toml",
+        "engine/_shipped/prompts/reasoning-pt.toml",
         "engine/data/templates/chatml.jinja",
         "molting_tui/styles/live.tcss",
     } <= names

@@ -10,10 +10,12 @@ from typing import get_args
 import pytest
 import typer
 
-from engine.contract import calls, settings
+from engine.checks import content
+from engine.contract import bench, calls, settings, verdict
 from engine.contract.errors import Reason
 from engine.contract.settings import Settings
 from engine.contract.summary import Summary
+from engine.infer.questions import QUESTIONS
 from molting_tui import reference
 from molting_tui.cli import app
 from molting_tui.commands import runs
@@ -104,8 +106,16 @@ def test_the_page_of_commands_names_every_json_key() -> None:
     for command, keys in {
         "| `runs`": listed,
         "| `prove`": calls.Proof.__struct_fields__,
+        "| `report`": verdict.Reported.__struct_fields__,
+        "| `why`": {"run", *calls.Investigation.__struct_fields__, *calls.Step.__struct_fields__},
         "| `ask`": {*calls.Asked.__struct_fields__, *calls.Pair.__struct_fields__, *calls.Answer.__struct_fields__},
         "| `doctor`": {*calls.Finding.__struct_fields__, *calls.Plan.__struct_fields__, "findings", "plan"},
+        "| `model check`": calls.ModelCheck.__struct_fields__,
+        "| `merge`": {*calls.Merged.__struct_fields__, *calls.MergeProof.__struct_fields__},
+        "| `bench`": {
+            *(key for kind in (bench.Header, bench.Row, bench.Said) for key in kind.__struct_fields__),
+            *bench.Candidate.__struct_fields__,
+        },
     }.items():
         assert {key for key in keys if f"`{key}`" not in rows[command]} == set(), command
 
@@ -115,13 +125,33 @@ def test_every_reason_has_its_section() -> None:
 
 
 def test_the_page_of_the_doctor_names_every_check() -> None:
-    files = [ROOT / "engine" / "checks" / name for name in ("essentials.py", "preflight.py")]
+    names = [
+        "targets",
+        "template",
+        "steps",
+        "questions",
+        "data",
+        "content",
+        "facts",
+        "room",
+        "memory",
+        "environment",
+        "preflight",
+    ]
+    files = [ROOT / "engine" / "checks" / f"{name}.py" for name in names]
     source = "".join(file.read_text("utf-8") for file in files)
-    ids = set(re.findall(r'\bid="([a-z-]+)"', source))
-    for what in re.findall(r'_overlap\(\s*[\w.]+, [\w.]+, "(\w+)"', source):
-        ids.add(f"{what}-in-rows")
-    assert {"probe-in-rows", "heldout-in-rows", "few-steps"} <= ids
-    assert first_column(text_of("docs/doctor.md")) == ids
+    ids = set(re.findall(r'\bid="([a-z-]+)"', source)) | set(re.findall(r'id=".*" if \w+.* else "([a-z-]+)"', source))
+    ids |= {rule[0] for rule in content._RULES}
+    assert {"probe-in-rows", "rubric-in-rows", "foreign-end", "agent-talk", "few-steps"} <= ids
+    assert ids <= first_column(text_of("docs/doctor.md"))
+
+
+def test_the_page_of_the_investigation_names_its_steps_causes_and_findings() -> None:
+    checks = [ROOT / "engine" / path for path in ("checks/after.py", "checks/curve.py", "infer/investigate.py")]
+    ids = {found for file in checks for found in re.findall(r'(?:\bid=|else )"([a-z-]+)"', file.read_text("utf-8"))}
+    ids -= {"error", "warning"}
+    assert {"cap-hit", "no-steps", "ended-early", "merging-loses", "against"} <= ids
+    assert first_column(text_of("docs/why.md")) == ids | set(QUESTIONS) | set(get_args(calls.Cause))
 
 
 def test_every_variable_of_the_environment_is_told() -> None:
@@ -135,3 +165,12 @@ def test_the_thresholds_of_the_proof_are_those_it_uses() -> None:
     kl, flips = (re.search(rf"^{name} = ([\d.]+)$", source, re.MULTILINE) for name in ("LEAST_KL", "LEAST_FLIP_RATE"))
     assert kl and f"KL below {kl[1]} nats" in page
     assert flips and f"fewer than {float(flips[1]) * 100:g} % of the top tokens" in page
+
+
+def test_the_thresholds_of_a_merge_are_those_it_uses() -> None:
+    source, page = (ROOT / "engine/export/proof.py").read_text("utf-8"), text_of("docs/merge.md")
+    kl, agreement = (
+        re.search(rf"^{name} = ([\d.]+)$", source, re.MULTILINE) for name in ("MOST_KL", "LEAST_AGREEMENT")
+    )
+    assert kl and f"at most {kl[1]} nats" in page
+    assert agreement and f"at {float(agreement[1]) * 100:g} % of the positions" in page
