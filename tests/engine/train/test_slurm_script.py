@@ -1,0 +1,83 @@
+"""The script that Slurm gets: readable, and nothing in it can become a command."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.contract import launcher
+from engine.contract.errors import MoltingError
+from engine.contract.rundir import RunDir
+from engine.contract.spec import Data, Launcher, Model, Spec
+from engine.train import slurm
+from engine.train.allocation import job_of
+
+
+@pytest.mark.parametrize("name", ["plain", "with space", "$(touch canary)", "it's", "`id`", "100%", "-n", "*"])
+def test_whatever_a_folder_is_called_the_supervisor_gets_it_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    told = tmp_path / "told"
+    stand_in = tmp_path / "python it's"
+    stand_in.write_text(f'#!/bin/sh\nprintf "%s\\n" "$PWD" "$@" > {told}\n')
+    stand_in.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(stand_in))
+    runs = [RunDir(tmp_path / name / each) for each in ("first", "second")]
+    for run in runs:
+        run.path.mkdir(parents=True)
+    text = slurm.script(runs, Launcher(kind="slurm"), tmp_path / name / "models")
+    script = tmp_path / "script.sh"
+    script.write_text(text)
+    subprocess.run(["bash", str(script)], check=True, env={"PATH": "/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": "1"})
+    second = str(runs[1].path)
+    assert told.read_text().splitlines() == [
+        second, "-I", "-m", "engine", "supervise", second, str(tmp_path / name / "models")
+    ]  # fmt: skip
+    assert not list(tmp_path.rglob("canary"))
+    assert name == "100%" or f'--output="{runs[0].path}/slurm.log"' in text
+    assert name != "100%" or "100%%" in text, "Slurm would read a pattern"
+
+
+@pytest.mark.parametrize("name", ["new\nline", 'quo"te', "back\\slash", "\x1b[2J"])
+def test_a_path_that_slurm_cannot_be_given_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(MoltingError, match="Slurm cannot be given the path"):
+        slurm.script([RunDir(tmp_path / name)], Launcher(kind="slurm"), tmp_path)
+
+
+def test_every_key_of_the_spec_is_a_line_that_can_be_read(tmp_path: Path) -> None:
+    said = Launcher(
+        kind="slurm", partition="gpu", time="8:00:00", gres="gpu:a100:2", nodes=2, requeue=False, extra=["--mem=32G"]
+    )
+    lines = slurm.script([RunDir(tmp_path / "run")], said, tmp_path).splitlines()
+    asked = {line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH ")}
+    expected = {"--partition=gpu", "--time=8:00:00", "--gres=gpu:a100:2", "--nodes=2", "--ntasks=2", "--no-requeue"}
+    assert expected | {"--mem=32G", "--signal=B:USR1@120"} <= asked
+
+
+@pytest.mark.parametrize(
+    ("option", "word"),
+    [("--output=x", "--output"), ("--out=x", "--out"), ("--time=5", "launcher.time"), ("--array=1", "Leave it out")],
+)
+def test_what_molting_says_itself_is_told_with_what_to_do(option: str, word: str) -> None:
+    spec = Spec(model=Model(base="demo"), data=Data(train="rows.jsonl"), launcher=Launcher(extra=["--mem=1G", option]))
+    ((path, sentence),) = launcher.mistakes(spec)
+    assert path == ("launcher", "extra", 1) and word in sentence
+
+
+def test_a_process_knows_its_job() -> None:
+    assert job_of({}) == ""
+    assert job_of({"SLURM_JOB_ID": "43"}) == "43"
+    assert job_of({"SLURM_JOB_ID": "43", "SLURM_ARRAY_JOB_ID": "42", "SLURM_ARRAY_TASK_ID": "1"}) == "42_1"
+
+
+def test_secrets_and_another_jobs_allocation_do_not_travel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "x" * 30)
+    monkeypatch.setenv("SBATCH_PARTITION", "other")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
+    sent = slurm._environment()
+    assert sent["SLURM_CONF"] == "/etc/slurm.conf" and "PATH" in sent
+    assert not {"HF_TOKEN", "SBATCH_PARTITION", "SLURM_JOB_ID"} & set(sent)
