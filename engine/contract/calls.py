@@ -106,6 +106,14 @@ class RunRequest(msgspec.Struct, kw_only=True):
 
     run: str
     models: str
+    devices: int = 0  # resume: with so many instead of what the spec says; 0: as it says
+
+
+class StopJobRequest(msgspec.Struct, kw_only=True):
+    """Verb `stop-job`: a run that was sent to Slurm; `now`: without saving."""
+
+    run: str
+    now: bool = False
 
 
 class Started(msgspec.Struct, kw_only=True):
@@ -224,7 +232,8 @@ class Losses(msgspec.Struct, kw_only=True):
 
 
 class Proof(msgspec.Struct, kw_only=True):
-    """Result of `prove`. `kl` is the mean over positions of KL(base || adapter), in nats."""
+    """Result of `prove`. `kl` is the mean over positions of KL(base || adapter), in nats; `weights` the hash of what
+    was measured, as `sheets.weights_hash` makes it."""
 
     verdict: Literal["effective", "too_weak", "not_applied"]
     sentence: str
@@ -242,6 +251,7 @@ class Proof(msgspec.Struct, kw_only=True):
     first_difference: list[int | None] = []  # per probe question, greedy answers
     answers: list[Pair] = []
     warnings: list[str] = []
+    weights: str = ""
 
 
 class PackRequest(msgspec.Struct, kw_only=True):

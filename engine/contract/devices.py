@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from .environment import local_dir
@@ -78,6 +78,28 @@ class DeviceQueue:
         # systemd-tmpfiles removes old files below /tmp, but not from a folder on which a BSD lock is held.
         self._folder_fd = os.open(self._device.path.parent, os.O_RDONLY | os.O_CLOEXEC)
         fcntl.flock(self._folder_fd, fcntl.LOCK_SH)
+
+
+class DeviceQueues:
+    """The lines for several devices: one run has all of them or waits.
+
+    Everybody queues in the order of the names, so that no two runs wait for each other.
+    """
+
+    def __init__(self, devices: Iterable[str]) -> None:
+        self._queues = [DeviceQueue(name) for name in sorted(set(devices))]
+
+    def acquire(self, poll: float = 0.5, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Wait for our turn at each; False as soon as `stop()` says so, with none of them kept."""
+        for queue in self._queues:
+            if not queue.acquire(poll, stop):
+                self.release()
+                return False
+        return True
+
+    def release(self) -> None:
+        for queue in self._queues:
+            queue.release()
 
 
 def _bury(path: Path) -> bool:

@@ -130,7 +130,7 @@ class Checkpoint(Event, tag="checkpoint"):
 
 
 class Memory(Event, tag="memory"):
-    """Bytes, of this process: host always, device where there is one."""
+    """Bytes of the run: of the host for all its processes, and of the fullest device where there is one."""
 
     host: int
     host_peak: int

@@ -87,13 +87,17 @@ class Open(msgspec.Struct, kw_only=True, tag_field="k", tag="open"):
 
 
 class Chat(msgspec.Struct, kw_only=True, tag_field="k", tag="chat"):
-    """One answer from each voice, streamed. `options` None are the run's own; their seed is that of the batch."""
+    """One answer from each voice, streamed. `options` None are the run's own; their seed is that of the batch.
+
+    `goes_on`: another question is likely to follow, so that what it will begin with is worth computing ahead.
+    """
 
     id: Id
     run: str
     models: str
     voices: Annotated[list[Voice], Meta(min_length=1, max_length=8)]
     options: Generation | None = None
+    goes_on: bool = False
 
 
 class Call(msgspec.Struct, kw_only=True, tag_field="k", tag="call"):

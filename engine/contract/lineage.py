@@ -12,7 +12,7 @@ from .spec import Spec
 
 _NOT_TOLD = ("name", "parent", "sweep.", "data.date", "model.fingerprint", "model.revision")
 _CONTENT = {"data.sha256": "data.train"}  # a run's own copy has the same name whatever is in it
-_COPIES = frozenset({"data.train", "data.heldout", "evaluation.probes"})
+_COPIES = frozenset({"data.train", "data.heldout", "evaluation.probes", "evaluation.ability_probes"})
 _LONGEST = 40  # characters of a value
 
 

@@ -87,6 +87,16 @@ class RunDir:
         return self.path / "supervisor.log"
 
     @property
+    def slurm(self) -> Path:
+        """The Slurm job that it was last sent as; absent in runs of this machine."""
+        return self.path / "slurm.json"
+
+    @property
+    def slurm_script(self) -> Path:
+        """What Slurm was given to run."""
+        return self.path / "slurm.sh"
+
+    @property
     def control(self) -> Path:
         return self.path / "control"
 
@@ -131,6 +141,16 @@ class RunDir:
     def conversations(self) -> Path:
         """What was said in Chat: one file per conversation."""
         return self.path / "conversations"
+
+    @property
+    def curation(self) -> Path:
+        """Answers made for the next set of rows, what was chosen of them, and what was measured."""
+        return self.path / "curation"
+
+    @property
+    def generation(self) -> Path:
+        """What the rows of a generation of self-training were made of; absent in other runs."""
+        return self.path / "generation.json"
 
     def checkpoint(self, step: int) -> Path:
         return self.checkpoints / f"step-{step:08d}"

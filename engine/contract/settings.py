@@ -61,6 +61,15 @@ class Judge(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     timeout: Annotated[float, Meta(ge=1.0, le=3600.0, description="seconds that one reply may take")] = 60.0
 
 
+class Remote(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Another machine, reached by ssh. Empty: ssh is told the name, molting is on its PATH, its home is the root."""
+
+    ssh: str = ""  # a destination as ssh takes it
+    molting: str = ""  # the program there
+    root: str = ""  # the folder there in which commands run
+    show: bool = True  # whether the app lists its runs
+
+
 class Settings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """All of `config.toml`."""
 
@@ -68,6 +77,13 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
     ui: Ui = Ui()
     host: Host = Host()
     judge: Judge = Judge()
+    hosts: Annotated[
+        dict[str, Remote],
+        Meta(
+            description="other machines, as { box = "
+            '{ ssh = "me@box", molting = "~/molting/bin/molting", root = "~/work", show = true } }'
+        ),
+    ] = {}
     presets: Annotated[
         dict[str, Preset],
         Meta(description="ways to answer in Chat, as { mine = { temperature = 0.6, top_p = 0.9, top_k = 40 } }"),

@@ -15,6 +15,7 @@ Auto = Literal["auto"]
 Count = Annotated[int, Meta(ge=0, le=10**9)]
 Positive = Annotated[int, Meta(ge=1, le=10**9)]
 Ratio = Annotated[float, Meta(ge=0.0, le=1.0)]
+_WORD = r"^[A-Za-z0-9_.,:=+/-]{0,200}\Z"  # what can stand in a line of a job script without quotes
 NonNegative = Annotated[float, Meta(ge=0.0, le=1e6)]
 
 
@@ -25,7 +26,10 @@ class _Section(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, frozen=
 class Rope(_Section, frozen=True):
     """Context extension, applied to the configuration before the model is built."""
 
-    type: Annotated[Literal["none", "linear"], Meta(description="none, or linear position interpolation")] = "none"
+    type: Annotated[
+        Literal["none", "linear", "dynamic", "yarn"],
+        Meta(description="none; linear: all distances shrink; dynamic: only in long texts; yarn: only far ones"),
+    ] = "none"
     factor: Annotated[
         float, Meta(ge=1.0, le=64.0, description="window = factor x the model's own; 1 changes nothing")
     ] = 1.0
@@ -143,6 +147,10 @@ class Training(_Section, frozen=True):
     compile: Annotated[
         Union[bool, Auto], Meta(description="compile the model's layers; auto: where the run is long enough to gain")
     ] = "auto"
+    shard: Annotated[
+        Union[bool, Auto],
+        Meta(description="split the model itself over the devices; auto: where one of them cannot hold it"),
+    ] = "auto"
     save_every: Annotated[
         Union[Auto, Positive], Meta(description="optimizer steps between sealed checkpoints; auto: about ten a run")
     ] = "auto"
@@ -169,6 +177,10 @@ class Evaluation(_Section, frozen=True):
         Union[Auto, Count], Meta(description="steps between samples; auto: about four a run; 0: never")
     ] = "auto"
     sample_count: Annotated[int, Meta(ge=0, le=100, description="probe questions answered each time")] = 2
+    ability_probes: Annotated[
+        str,
+        Meta(description="file of prompts, with or without an expected answer, for what is not trained and must stay"),
+    ] = ""
 
 
 class Generation(_Section, frozen=True):
@@ -201,6 +213,30 @@ class Sweep(_Section, frozen=True):
     ] = True
 
 
+class Launcher(_Section, frozen=True):
+    """Where it runs: on this machine, or as a job of a Slurm cluster whose nodes see the same folders."""
+
+    kind: Annotated[
+        Literal["local", "slurm"], Meta(description="local: this machine, now; slurm: when and where Slurm decides")
+    ] = "local"
+    partition: Annotated[str, Meta(pattern=_WORD, description="empty: the cluster's default")] = ""
+    time: Annotated[
+        str, Meta(pattern=r"^[0-9:-]{0,20}\Z", description='limit, as "90" (minutes), "8:00:00", "2-12:00:00"')
+    ] = ""
+    gres: Annotated[str, Meta(pattern=_WORD, description='devices of each node, as "gpu:1" or "gpu:a100:2"')] = ""
+    nodes: Annotated[int, Meta(ge=1, le=1024, description="machines that train it together")] = 1
+    requeue: Annotated[bool, Meta(description="back into the queue when the time is up or the node was taken away")] = (
+        True
+    )
+    save_before: Annotated[
+        int, Meta(ge=10, le=65_535, description="seconds before the time limit at which it saves and leaves")
+    ] = 120
+    extra: Annotated[
+        list[Annotated[str, Meta(pattern=r"^--[a-z][a-z0-9-]{1,40}(=[^\x00-\x1f\x7f]{1,500})?\Z")]],
+        Meta(max_length=50, description='other options of sbatch, as ["--account=lab", "--mem=32G"]'),
+    ] = []
+
+
 class Spec(_Section, frozen=True):
     """One training run."""
 
@@ -208,11 +244,20 @@ class Spec(_Section, frozen=True):
     data: Data
     name: Annotated[str, Meta(max_length=200, description="shown everywhere; empty: the spec's folder")] = ""
     parent: Annotated[str, Meta(description="the run that this one continues the work of")] = ""
+    devices: Annotated[
+        Union[
+            Auto,
+            Annotated[int, Meta(ge=1, le=1024)],
+            Annotated[list[Annotated[str, Meta(min_length=1, max_length=100)]], Meta(min_length=1, max_length=1024)],
+        ],
+        Meta(description="GPUs of this machine that train it together: auto: one; or how many; or their UUIDs"),
+    ] = "auto"
     method: Method = Method()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
     generation: Generation = Generation()
     sweep: Sweep = Sweep()
+    launcher: Launcher = Launcher()
 
     @property
     def rows_per_step(self) -> int:

@@ -14,11 +14,12 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 
-from . import durable, events, lifecycle, locks, names, processes
+from . import durable, events, lifecycle, locks, names, processes, slurm
 from .errors import MoltingError
 from .lifecycle import Shown, Transition
 from .plainfile import open_plain, read_plain
 from .rundir import AttemptDir, RunDir
+from .slurm import Job
 from .spec import Spec
 
 WINDOW = 64 << 10  # bytes read from either end of an event log
@@ -51,6 +52,8 @@ class Summary(msgspec.Struct, kw_only=True):
     rows_rate: Union[float, None] = None  # rows a second over the last steps
     token_rate: Union[float, None] = None  # tokens of those rows a second
     shared: Union[float, None] = None  # the share of those tokens that was not computed again
+    records: Union[int, None] = None  # of the file that is read as a stream, as far as that is known
+    seen: Union[float, None] = None  # the share of those records that was learned from
     checkpoint: Union[int, None] = None  # step of the newest checkpoint that looks whole
     resumable: bool = False
     base: str = ""
@@ -63,11 +66,18 @@ class Summary(msgspec.Struct, kw_only=True):
     changed: Union[float, None] = None  # last transition
     warnings: int = 0  # in the parts of the log that were read
     owned: Union[bool, None] = None  # whether a supervisor lives; None: it ran on another host
+    slurm: str = ""  # the Slurm job that it was sent as
+    job: Union[Job, None] = None  # what Slurm last said of it
     problem: str = ""
 
     @property
     def live(self) -> bool:
         return self.state in lifecycle.LIVE
+
+    @property
+    def imported(self) -> bool:
+        """Answers, grades or curves from elsewhere: nothing was trained here."""
+        return self.state == "finished" and not self.attempt
 
     def age(self, now: float | None = None) -> float | None:
         """Seconds since the run was created."""
@@ -84,12 +94,14 @@ def summarise(run: RunDir) -> Summary:
     """Everything of `run` that a table shows; reads at most a few windows of each log."""
     problems: list[str] = []
     seen = Summary(id=run.id, path=str(run.path), name=run.id, state="queued")
-    _read_spec(run, seen, problems)
+    per_step = _read_spec(run, seen, problems)
     try:
         _read_lifecycle(run, seen, problems)
         _read_events(run, seen, problems)
         _judge(run, seen)
         seen.score = _score(run)
+        if seen.records and per_step:
+            seen.seen = seen.step * per_step / seen.records
     except MoltingError as error:
         problems.append(error.message)
     except OSError as error:
@@ -136,7 +148,10 @@ def _located(run: RunDir, spec: Spec) -> Spec:
         return str(run.path / path) if path else ""
 
     data = msgspec.structs.replace(spec.data, train=place(spec.data.train), heldout=place(spec.data.heldout))
-    evaluation = msgspec.structs.replace(spec.evaluation, probes=place(spec.evaluation.probes))
+    watched = spec.evaluation
+    evaluation = msgspec.structs.replace(
+        watched, probes=place(watched.probes), ability_probes=place(watched.ability_probes)
+    )
     return msgspec.structs.replace(spec, data=data, evaluation=evaluation)
 
 
@@ -169,6 +184,8 @@ def owner_alive(run: RunDir) -> bool | None:
     """Whether a supervisor lives that owns `run`; None when it ran on another host, where we cannot look."""
     if locks.is_locked(run.owner_lock):
         return True
+    if slurm.sent(run) is not None:
+        return slurm.runs(run)
     try:
         owner = msgspec.json.decode(read_small(run.owner), type=_Owner)
     except (OSError, ValueError, RecursionError):
@@ -188,16 +205,18 @@ def newest_checkpoint(run: RunDir) -> int | None:
     return None
 
 
-def _read_spec(run: RunDir, seen: Summary, problems: list[str]) -> None:
+def _read_spec(run: RunDir, seen: Summary, problems: list[str]) -> int:
+    """Rows of an optimizer step; 0 where the spec cannot be read."""
     try:
         spec = load_spec(run)
     except MoltingError as error:
         problems.append(error.message)
-        return
+        return 0
     seen.name = spec.name or run.id
     seen.base, seen.method, seen.parent = spec.model.base, spec.method.kind, spec.parent
     seen.sweep, seen.changes, seen.comparable = spec.sweep.id, spec.sweep.changes, spec.sweep.comparable
     seen.steps = spec.training.max_steps
+    return spec.rows_per_step
 
 
 def _read_lifecycle(run: RunDir, seen: Summary, problems: list[str]) -> None:
@@ -218,13 +237,28 @@ def _read_lifecycle(run: RunDir, seen: Summary, problems: list[str]) -> None:
 def _judge(run: RunDir, seen: Summary) -> None:
     if seen.live:
         seen.owned = owner_alive(run)
+    if (mine := slurm.sent(run)) is not None:
+        seen.slurm, seen.job = mine.job, slurm.of(run)
+        _hear_slurm(run, seen)
     seen.state = lifecycle.shown(seen.state, owner_alive=seen.owned)
     seen.checkpoint = newest_checkpoint(run)
     seen.resumable = seen.state in {"interrupted", "failed", "lost"} and seen.checkpoint is not None
     if seen.state != "training":
         seen.eta = None
-    if seen.state == "finished" and not seen.attempt:
-        seen.method = ""  # imported: how it was trained is not recorded
+    if seen.imported:
+        seen.method = ""  # how it was trained is not recorded
+
+
+def _hear_slurm(run: RunDir, seen: Summary) -> None:
+    """A job that waits makes its run a waiting one; a job that ended without its supervisor's word, a lost one."""
+    job = seen.job
+    if job is None or seen.owned or seen.state == "finished" or not slurm.is_news(run):
+        return
+    if job.waiting:
+        seen.state, seen.owned, seen.why = "queued", None, job.sentence
+    elif seen.live and job.ended:
+        seen.state, seen.why = "lost", job.sentence
+        seen.remedy = f"`molting resume {run.id}` sends it again."
 
 
 def _read_events(run: RunDir, seen: Summary, problems: list[str]) -> None:
@@ -247,6 +281,8 @@ def _read_attempt(attempt: AttemptDir, seen: Summary, ends: int | None, problems
     metrics = [metric for metric in metrics if ends is None or metric.step <= ends]
     if start and ends is None:
         seen.step, seen.steps = start.step, start.steps
+    if seen.records is None:
+        seen.records = windows.records()
     if metrics and not seen.trend:
         seen.step, seen.loss = metrics[-1].step, metrics[-1].loss
         sampled = [event for event in _decoded(windows.sampled) if isinstance(event, events.Metric)]
@@ -341,6 +377,14 @@ class _Windows:
 
     def count(self, needle: bytes) -> int:
         return (self._before + self.tail).count(needle)
+
+    def records(self) -> int | None:
+        """How many records a stream has, by the last word on it: said early, and once more when they were counted."""
+        for text in (self.tail, self.head):
+            lines = (line for line in reversed(text.split(b"\n")) if b'"k":"stream"' in line)
+            for event in _decoded(next(lines, b"")):
+                return event.records if isinstance(event, events.Stream) else None
+        return None
 
     def last_eval(self, ends: int | None) -> float | None:
         """The last evaluation's loss, of those up to step `ends`."""

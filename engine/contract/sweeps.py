@@ -20,10 +20,10 @@ from .tomllines import KeyPath
 from .tomlwords import expected_words, shown_value, unwrapped
 
 MOST = 64  # runs; each waits in a small process of its own
-PATHS = frozenset({"data.train", "data.heldout", "data.system_file", "evaluation.probes"})
+PATHS = frozenset({"data.train", "data.heldout", "data.system_file", "evaluation.probes", "evaluation.ability_probes"})
 _MAYBE_PATHS = frozenset({"model.base", "model.chat_template"})
 _SHORT = {"learning_rate": "lr", "max_steps": "steps", "weight_decay": "decay", "target_modules": "modules"}
-_OWN = frozenset({"name", "parent", "sweep"})
+_OWN = frozenset({"name", "parent", "sweep", "launcher"})
 _FROZEN = "written when frozen"
 _NAMED = 3  # runs that one sentence names
 _DEEPEST = 4  # tables in which a key of the spec can stand; what is deeper is none

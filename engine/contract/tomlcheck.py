@@ -49,6 +49,30 @@ class Problem:
         return f"line {self.line}: {self.message}" if self.line else self.message
 
 
+# What other trainers call it.
+_ELSEWHERE = {
+    theirs: ours
+    for ours, names in {
+        "model.base": "base_model model_name model_name_or_path model_id",
+        "data.train": "dataset dataset_name dataset_path train_file",
+        "data.max_length": "max_seq_length max_seq_len sequence_len cutoff_len",
+        "data.system": "system_prompt",
+        "method.rank": "r lora_r lora_rank",
+        "method.alpha": "lora_alpha",
+        "method.dropout": "lora_dropout",
+        "training.learning_rate": "lr",
+        "training.epochs": "num_epochs num_train_epochs",
+        "training.batch": "batch_size micro_batch_size per_device_train_batch_size",
+        "training.accumulation": "gradient_accumulation gradient_accumulation_steps grad_accum",
+        "training.warmup": "warmup_ratio warmup_steps",
+        "training.schedule": "scheduler lr_scheduler lr_scheduler_type",
+        "training.save_every": "save_steps",
+        "evaluation.every": "eval_steps",
+    }.items()
+    for theirs in names.split()
+}
+
+
 class SpecError(MoltingError):
     """Everything that is wrong with one file, in the order of its lines."""
 
@@ -208,6 +232,8 @@ class _Checker:
         homes = [known for known in self.known if known.rpartition(".")[2] == key]
         if homes:
             return homes[0], f" It belongs in {' or '.join(map(_home, homes))}."
+        if (ours := _ELSEWHERE.get(key, "")) in self.known:
+            return ours, f" Here it is {ours}."
         if close := difflib.get_close_matches(key, siblings, 1):
             return close[0], f" Did you mean {close[0]}?"
         names = {known.rpartition(".")[2]: known for known in reversed(self.known)}

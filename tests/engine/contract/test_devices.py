@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.contract.devices import DeviceQueue
+from engine.contract.devices import DeviceQueue, DeviceQueues
 from tests.support import processes
 from tests.support.processes import eventually
 
@@ -33,6 +33,21 @@ for _ in range(8):
     time.sleep(0.002)
     os.unlink(sys.argv[1])
     queue.release()
+"""
+
+# The same with two devices at once, named in the order that is given.
+PAIR = """
+import os, sys, time
+from engine.contract.devices import DeviceQueues
+for _ in range(8):
+    queues = DeviceQueues(sys.argv[2].split(","))
+    assert queues.acquire(poll=0.002)
+    for name in set(sys.argv[2].split(",")):
+        os.close(os.open(sys.argv[1] + name, os.O_CREAT | os.O_EXCL))
+    time.sleep(0.002)
+    for name in set(sys.argv[2].split(",")):
+        os.unlink(sys.argv[1] + name)
+    queues.release()
 """
 
 
@@ -101,3 +116,21 @@ def test_a_hostile_device_name_stays_in_its_folder(private: Path) -> None:
     assert queue.acquire()
     queue.release()
     assert [path.name for path in (private / "devices").iterdir()] == ["______etc_x"]
+
+
+def test_runs_that_want_several_devices_never_wait_for_each_other(tmp_path: Path) -> None:
+    users = [processes.start(PAIR, tmp_path / "used-", names) for names in ("a,b", "b,a", "b,c", "c,a")]
+    for user in users:
+        user.communicate(timeout=60)
+        assert user.returncode == 0
+
+
+def test_who_stops_waiting_for_the_second_device_lets_go_of_the_first() -> None:
+    second = DeviceQueue("b")
+    assert second.acquire()
+    assert not DeviceQueues(["b", "a"]).acquire(poll=0.01, stop=lambda: True)
+    assert DeviceQueue("a").ahead() == 0
+    second.release()
+    both = DeviceQueues(["a", "b", "a"])
+    assert both.acquire(poll=0.01)
+    both.release()

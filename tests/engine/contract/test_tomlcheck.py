@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from engine.contract import tomlcheck
+from engine.contract import spec, tomlcheck
 from engine.contract.errors import MoltingError
 from engine.contract.tomlcheck import Problem, SpecError
 from engine.contract.tomllines import key_lines
@@ -342,3 +342,31 @@ def test_any_file_raises_nothing_but_spec_errors(tmp_path_factory: pytest.TempPa
     path.write_bytes(raw)
     with pytest.raises(SpecError):
         tomlcheck.load(path, Spec)
+
+
+@pytest.mark.parametrize(
+    ("line", "ours"),
+    [
+        ("[training]\nlr = 1e-4", "training.learning_rate"),
+        ("[training]\nper_device_train_batch_size = 2", "training.batch"),
+        ("[method]\nr = 8", "method.rank"),
+        ("num_train_epochs = 3", "training.epochs"),
+    ],
+)
+def test_the_names_of_other_trainers_are_known(line: str, ours: str) -> None:
+    with pytest.raises(SpecError) as raised:
+        tomlcheck.load(f'model.base = "demo"\ndata.train = "rows.jsonl"\n{line}\n', spec.Spec)
+    (said,) = raised.value.problems
+    assert said.message.endswith(f"Here it is {ours}.") and said.nearest == ours
+
+
+def test_every_name_of_other_trainers_leads_to_a_key() -> None:
+    known = {
+        f"{section}.{field.name}"
+        for section in ("model", "data", "method", "training", "evaluation")
+        for field in msgspec.structs.fields(type(getattr(spec.Spec(model=_DEMO, data=_ROWS), section)))
+    }
+    assert set(tomlcheck._ELSEWHERE.values()) <= known
+
+
+_DEMO, _ROWS = spec.Model(base="demo"), spec.Data(train="rows.jsonl")
