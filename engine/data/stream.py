@@ -6,10 +6,10 @@ import random
 from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from engine.data import index
 from engine.data.conversation import BadRow, Conversation
 from engine.data.convert import to_conversation
 from engine.data.encode import Encoder
@@ -18,6 +18,9 @@ from engine.data.prepare import BATCH, DataOptions, conversations, data_mapping,
 from engine.data.read import RecordStream, open_records
 from engine.data.rows import EncodedRow
 from engine.data.source import bad_data
+
+if TYPE_CHECKING:
+    from engine.data.index import Index
 
 BUFFER_CHARS = 32 << 20  # a shuffle buffer holds no more text than this, however many rows were asked for
 HELDOUT_ROWS = 200
@@ -86,8 +89,10 @@ class RowStream:
         self._pass = Pass(self, open_records(self.options.train))
         return self._pass
 
-    def go_on(self, at: Position, known: index.Index) -> Pass:
+    def go_on(self, at: Position, known: Index) -> Pass:
         """The rest of the pass that stood at `at`: the file is read from its oldest waiting record on."""
+        from engine.data import index  # numpy: only a pass that goes on needs it
+
         self.epoch = at.epoch
         oldest = min([at.record, *at.buffer, *at.ready])
         first, records = index.open_at(known, oldest)

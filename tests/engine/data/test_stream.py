@@ -14,6 +14,7 @@ import pytest
 
 from engine.contract.errors import MoltingError
 from engine.data import index, stream
+from engine.data.indexing import Indexing
 from engine.data.prepare import DataOptions
 from engine.data.rows import EncodedRow
 from engine.data.stream import Position, RowStream
@@ -161,8 +162,22 @@ def test_a_file_that_lost_its_end_is_named(tmp_path: Path) -> None:
         opened(path).go_on(rows.position(), index.build(path))
 
 
+def test_the_index_is_built_beside_the_reading(tmp_path: Path) -> None:
+    path = as_array(tmp_path)
+    indexing = Indexing(path)
+    found = indexing.wait()
+    assert (found.count, indexing.count) == (ROWS, ROWS)
+    assert index.cached(path) == found
+
+    path.write_text("not rows")
+    broken = Indexing(path)
+    with pytest.raises(MoltingError, match="not a JSON array"):
+        broken.wait()
+    assert broken.count is None
+
+
 def test_the_count_of_records_is_estimated_until_it_is_known(tmp_path: Path) -> None:
     whole = opened(as_array(tmp_path))
     assert whole.estimated() == 0
-    next(iter(whole))
+    list(islice(iter(whole), 2500))
     assert whole.estimated() == pytest.approx(ROWS, rel=0.2)
