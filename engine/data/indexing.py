@@ -9,6 +9,8 @@ from engine.contract.errors import MoltingError
 from engine.data import index
 from engine.data.index_marks import Progress
 
+_TOLD_EVERY = 0.2  # seconds
+
 
 class Indexing:
     """Builds the index of `path` in a thread of its own; what is in the cache already is there at once.
@@ -19,6 +21,7 @@ class Indexing:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._found: index.Index | None = None
+        self._done = (0, 0)  # bytes, of bytes
         self._thread = threading.Thread(target=self._build, name="indexing", daemon=True)
         self._thread.start()
 
@@ -29,11 +32,16 @@ class Indexing:
 
     def wait(self, progress: Progress = lambda done, total: None) -> index.Index:
         """The index, as soon as it is there. MoltingError for a file that cannot be read."""
-        self._thread.join()
+        while self._thread.is_alive():
+            self._thread.join(_TOLD_EVERY)
+            progress(*self._done)
         return self._found or index.build(self._path, progress)  # a second time it says what was wrong
 
     def _build(self) -> None:
         try:
-            self._found = index.build(self._path)
+            self._found = index.build(self._path, self._tell)
         except (MoltingError, OSError):
             return  # the reader of the rows says it, at the row where it matters
+
+    def _tell(self, done: int, total: int) -> None:
+        self._done = (done, total)

@@ -30,7 +30,7 @@ def data(ctx: typer.Context, file: DataFile, model: Model = "", json: Json = Fal
     if not json and sys.stdin.isatty() and terminal.out().tty:
         from .open_app import open_app
 
-        raise typer.Exit(open_app(places(ctx).runs, data=request))
+        raise typer.Exit(open_app(places(ctx), data=request))
     with progress(json_wanted=json) as line:
         report = engine.call("data", request, DataReport, line)
     if json:
