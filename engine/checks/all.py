@@ -6,15 +6,17 @@ from collections.abc import Iterator, Sequence
 
 from engine.contract.calls import Finding
 
-from . import content, data, facts, questions, room, steps, targets, template
+from . import answers, content, data, facts, questions, room, rope, steps, targets, template
 from .case import Case, Check
 
 GROUPS: dict[str, Sequence[Check]] = {
     "learning targets": targets.CHECKS,
     "template and prompt": template.CHECKS,
+    "context": rope.CHECKS,
     "step plan": steps.CHECKS,
     "questions": questions.CHECKS,
     "rows": data.CHECKS,
+    "answers": answers.CHECKS,
     "content": content.CHECKS,
     "facts": facts.CHECKS,
     "room": room.CHECKS,

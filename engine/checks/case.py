@@ -107,7 +107,9 @@ class Case:
     facts: Facts = field(default_factory=Facts)
     judged: Facts = field(default_factory=Facts)  # what the persona's rubric holds for true
     asked: Sequence[Questions] = ()  # probes and rubrics
+    modules: frozenset[str] = frozenset()  # full names of the model's layers; none where it has no weights here
     window: int = 0  # the model's own, 0 where it is not known
+    unstretchable: str = ""  # why the model's positions cannot be stretched
     parameters: int = 0
     packed: bool = True
     placeholders: int = 0  # rows that are still the examples of `molting init`

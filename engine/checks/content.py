@@ -15,7 +15,7 @@ from .words import LANGUAGES, excerpt, language, leaning, numbers, plain, severa
 
 # What agents work on, and personas do not.
 _WORK = (
-    r"(?:code|codebase|files?|repo(?:sitory)?|request|task|documentation|logs?|"
+    r"(?:code|codebase|files?|repo(?:sitory)?|request|task|documentation|logs|"
     r"(?:the|your|this) (?:project|problem|issue|question|data|input|error))\b"
 )
 _OPENINGS = re.compile(
@@ -52,6 +52,8 @@ _OTHER_SELF = re.compile(
     r"ChatGPT|GPT-?\d|Claude|Gemini|Bard|Copilot|Siri|Alexa|LLaMA|Llama|Mistral|Qwen|SmolLM|DeepSeek|TinyLlama)\b"
     rf"|{_AM}(?:just|only|merely|apenas|só|nur|solo|juste|seulement)\s+{_A}{_AI}"
     rf"|(?:^|[.!?]\s+)(?:as|como|als|en tant qu(?:e |'|’)|come)\s*{_A}{_AI}\b"
+    r"|\bmy (?:last |latest )?(?:knowledge|training)(?: data)? (?:update|cut-?off)\b"
+    r"|\bminha (?:última )?atualização de conhecimento\b"
     r"|\b(?:trained|developed|created|built|made|treinad[oa]|desenvolvid[oa]|criad[oa]|entrenad[oa]|desarrollad[oa]|"
     r"cread[oa]|entwickelt|trainiert|développée?|entraînée?|créée?|sviluppat[oa]|addestrat[oa]|creat[oa]) "
     r"(?:by|pela|pelo|por|von|par|da) "
@@ -68,7 +70,7 @@ _LEFTOVER = re.compile(
     r"\[(?:(?i:insert|your|seu|sua|tu|su|enter|fill in|preencher|inserir|insertar|ihr|votre|il tuo)\b[^\]\n]{0,40}|"
     r"(?i:[^\]\n]{0,30}\b(?:name|nome|nombre|nom|einfügen|insérer|inserire)(?: here)?)|"
     r"CITY|CIDADE|DATE|DATA|YEAR|ANO|AGE|PLACE|COMPANY|EMPRESA|PLACEHOLDER|ANSWER|RESPOSTA)\]|"
-    r"(?<![\w$`{])\{(?:name|nome|user|usuario|persona|city|cidade|company|empresa|answer|resposta|input|date|data)\}|"
+    r"(?<![\w$`{])\{(?:\w{1,20}_)?(?:name|nome|user|usuario|persona|city|cidade|company|empresa|answer|resposta|input|date|data)\}|"
     r"Replace this row"
 )
 # Names that examples use.
@@ -86,6 +88,7 @@ _PASSWORD = re.compile(
 )
 _MAIL = re.compile(r"\b[\w.+-]{1,64}@[\w-]{1,63}\.[A-Za-z][\w.]{1,20}\b")
 _PHONE = re.compile(r"(?<![\w.])(?:\+\d{1,3}[ .-]?)?\(?\d{2,3}\)?[ .-]?\d{4,5}[ .-]\d{4}\b|(?<![\w.])\+\d{10,14}\b")
+_CARD = re.compile(r"(?<!\d)(?:\d{4}[ -]){3}\d{4}(?!\d)")
 _PERSON_ID = re.compile(r"\b\d{3}\.\d{3}\.\d{3}-\d{2}\b|\b\d{3}-\d{2}-\d{4}\b")
 
 _CALLED = {
@@ -151,7 +154,7 @@ def _secret(text: str) -> str:
 
 
 def _masked_mail(text: str) -> str:
-    found = _MAIL.search(text) or _PHONE.search(text) or _PERSON_ID.search(text)
+    found = next(filter(None, (pattern.search(text) for pattern in (_MAIL, _CARD, _PHONE, _PERSON_ID))), None)
     return f"{found[0][:2]}…{found[0][-2:]}" if found else ""
 
 
@@ -225,7 +228,7 @@ _RULES: tuple[tuple[str, Severity, str, Look, str, str, str], ...] = (
         "note",
         "all",
         _masked_mail,
-        "hold a mail address, telephone or identity number",
+        "hold a mail address or a telephone, card or identity number",
         "What is trained can be asked for.",
         "Keep it only if it is meant to be told.",
     ),
@@ -234,14 +237,15 @@ _RULES: tuple[tuple[str, Severity, str, Look, str, str, str], ...] = (
 
 def rules(case: Case) -> Iterator[Finding]:
     """One finding for each rule that some row breaks."""
-    for id, severity, where, look, what, why, remedy in _RULES:
+    for id, severity, where, look, said, why, remedy in _RULES:
+        verb, what = said.split(" ", 1)
         found = [(e.number, text) for e in case.examples if (text := _first(look, e, where))]
         if found:
             rows = [number for number, _ in found]
             yield Finding(
                 id=id,
                 severity=severity,
-                message=f"{several(len(rows), 'row')} {what}.",
+                message=f"{several(len(rows), 'row', verb)} {what}.",
                 evidence=f"{numbers(rows)}: {excerpt(found[0][1], 60)}",
                 why=why,
                 remedy=remedy,
@@ -280,7 +284,7 @@ def marks_of_templates(case: Case) -> Iterator[Finding]:
         yield Finding(
             id="end-written-twice" if own else "foreign-end",
             severity="warning",
-            message=f"{several(count, 'answer')} end with {mark} as text, "
+            message=f"{several(count, 'answer', 'end')} with {mark} as text, "
             + ("which is then written twice." if own else f"the end marker of another model; this one stops at {end}."),
             evidence=numbers(ended),
             why="The encoder writes the end itself. A marker in the text is learned as something to say"
@@ -293,7 +297,7 @@ def marks_of_templates(case: Case) -> Iterator[Finding]:
         yield Finding(
             id="template-tokens-in-rows",
             severity="warning",
-            message=f"{several(len(rows), 'row')} hold tokens of a chat template as text.",
+            message=f"{several(len(rows), 'row', 'hold')} tokens of a chat template as text.",
             evidence=f"{numbers(rows)}: {inside[0][1]}",
             why="Turns are then torn in the middle, or the model learns to write the tokens.",
             remedy="Give the turns as they are; the template writes its tokens itself.",
@@ -321,7 +325,7 @@ def languages(case: Case) -> Iterator[Finding]:
     yield Finding(
         id="language-mix",
         severity="note" if answered else "warning",
-        message=f"{several(len(rows), 'answer')} of {count + len(rows):,} are not in {LANGUAGES[main]} as the others.",
+        message=f"{several(len(rows), 'answer', 'are', of=count + len(rows))} not in {LANGUAGES[main]} as the others.",
         evidence=f"{numbers(rows)}; {names}",
         why="A small model then changes its language in the middle of an answer.",
         remedy="Write all answers in one language, unless the persona is meant to speak several.",
@@ -350,7 +354,7 @@ def rows_left_to_write(case: Case) -> Iterator[Finding]:
         yield Finding(
             id="placeholder-rows",
             severity="warning",
-            message=f"{several(case.placeholders, 'row')} are still the examples of `molting init`.",
+            message=f"{several(case.placeholders, 'row', 'are')} still the examples of `molting init`.",
             remedy="Write your own rows in their place.",
         )
 

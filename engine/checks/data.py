@@ -63,7 +63,7 @@ def duplicates(case: Case) -> Iterator[Finding]:
         yield Finding(
             id="duplicate-rows",
             severity="warning",
-            message=f"{several(extra, 'row')} of {len(case.examples):,} repeat another word for word.",
+            message=f"{several(extra, 'row', 'repeat', of=len(case.examples))} another word for word.",
             evidence="; ".join(" = ".join(map(str, rows[:SHOWN])) for rows in twins[:SHOWN]),
             why="They count as often as they stand there, and are learned by heart first.",
             remedy="Keep one of each.",
@@ -81,7 +81,7 @@ def near_duplicates(case: Case) -> Iterator[Finding]:
     yield Finding(
         id="near-duplicates",
         severity="warning",
-        message=f"{several(len(rows), 'row')} of {len(texts):,} say nearly the same as another.",
+        message=f"{several(len(rows), 'row', 'say', of=len(texts))} nearly the same as another.",
         evidence="; ".join(f"{case.examples[i].number} ~ {case.examples[j].number}" for i, j in pairs[:SHOWN])
         + f": {excerpt(first.answer or first.question)}",
         why="They teach nothing new, and the set looks larger than it is.",
@@ -175,7 +175,7 @@ def broken_turns(case: Case) -> Iterator[Finding]:
         yield Finding(
             id="answer-without-words",
             severity="warning",
-            message=f"{several(len(dots), 'row')} have an answer without a single word.",
+            message=f"{several(len(dots), 'row', 'have')} an answer without a single word.",
             evidence=numbers(dots),
             remedy="Write the answer, or take the row out.",
             rows=dots,
@@ -201,7 +201,7 @@ def cut_answers(case: Case) -> Iterator[Finding]:
         yield Finding(
             id="answer-cut-off",
             severity="warning",
-            message=f"{several(len(cut), 'row')} have an answer that stops in the middle of a sentence.",
+            message=f"{several(len(cut), 'row', 'have')} an answer that stops in the middle of a sentence.",
             evidence=f"{numbers(cut)}: …{excerpt(text[-60:])}",
             why="The end token is then learned after half a sentence.",
             remedy="Write the answer to its end.",
@@ -221,7 +221,7 @@ def damaged_text(case: Case) -> Iterator[Finding]:
         yield Finding(
             id="damaged-text",
             severity="warning",
-            message=f"{several(len(rows), 'row')} hold characters of a wrong encoding, or remains of HTML.",
+            message=f"{several(len(rows), 'row', 'hold')} characters of a wrong encoding, or remains of HTML.",
             evidence=f"{numbers(rows)}: {broken[0][1]}",
             why="The model learns to write them.",
             remedy="Save the source as UTF-8 and strip the markup.",
@@ -232,7 +232,7 @@ def damaged_text(case: Case) -> Iterator[Finding]:
         yield Finding(
             id="hidden-characters",
             severity="warning",
-            message=f"{several(len(hidden), 'row')} hold characters that nobody sees.",
+            message=f"{several(len(hidden), 'row', 'hold')} characters that nobody sees.",
             evidence=numbers(hidden),
             why="Control, zero-width and direction characters are learned like letters, and can hide text.",
             remedy="Take them out.",
@@ -254,7 +254,7 @@ def length_outliers(case: Case) -> Iterator[Finding]:
         yield Finding(
             id="length-outliers",
             severity="warning",
-            message=f"{several(len(long), 'row')} have an answer more than {LONG} times as long as usual.",
+            message=f"{several(len(long), 'row', 'have')} an answer more than {LONG} times as long as usual.",
             evidence=f"{numbers(long)}; up to {max(lengths):,} words, usual are {middle:.0f}",
             why="Every token counts alike, so these rows weigh as much as many others together.",
             remedy="Shorten them, or split them into several questions.",

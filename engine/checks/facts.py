@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from engine.contract.calls import Finding
 
-from .case import Case, Example
+from .case import Case, Example, Facts
 from .claims import Claim, claims, kind_of_developer, names_told, number, same
 from .words import SHOWN, alike, excerpt, numbers, plain, several, telling, words
 
@@ -84,6 +84,20 @@ def _name_in_use(case: Case) -> list[Claim]:
     own = {name for example in case.examples for answer in example.answers for name in names_told(answer)}
     used = [name for name in sorted(names_told(case.system)) if any(same(name, other) for other in own)]
     return [Claim("name", used[0], f"You are {used[0].title()}")] if len(used) == 1 else []
+
+
+def untrue(answer: str, question: str, facts: Facts) -> Claim | None:
+    """The first claim of an answer that the table of facts tells otherwise."""
+    known = {topic: plain(value) for key, value in facts.true.items() if (topic := _TOPIC_OF.get(plain(key)))}
+    for claim in claims(answer, question):
+        if claim.single and claim.topic in known and not same(claim.value, known[claim.topic]):
+            return claim
+    return None
+
+
+def forbidden_in(text: str, facts: Facts) -> str:
+    """The first phrase in a text that the table forbids, or ""."""
+    return next((phrase for phrase in facts.forbidden if phrase.strip() and _phrase(phrase).search(text)), "")
 
 
 def _sides(all_told: Sequence[Told]) -> tuple[Told, Told] | None:
@@ -161,17 +175,18 @@ def same_question_other_answer(case: Case) -> Iterator[Finding]:
         yield Finding(
             id="answers-contradict",
             severity="warning",
-            message=f"{several(len(hard), 'question')} stand in the rows with answers that contradict each other.",
+            message=f"{several(len(hard), 'question', 'stand')} in the rows with answers that contradict each other.",
             evidence=_pairs(hard),
             why="The model learns a mixture that is true of neither.",
             remedy="Keep the true answer; say it again in other words if it should weigh more.",
             rows=rows,
         )
-    if (soft and len({question for *_, question in soft}) > 1) or (soft and total < 50):
+    asked_again = {question for *_, question in soft}
+    if len(asked_again) > 1 or (soft and total < 50):
         yield Finding(
             id="same-question",
             severity="note",
-            message=f"{several(len({q for *_, q in soft}), 'question')} stand in several rows with different answers.",
+            message=f"{several(len(asked_again), 'question', 'stand')} in several rows with different answers.",
             evidence=_pairs(soft),
             why="That teaches variety where both are true, and confusion where they are not.",
             rows=sorted({row for pair in soft for row in pair[:2]}),
@@ -263,7 +278,8 @@ def facts_not_taught(case: Case) -> Iterator[Finding]:
         yield Finding(
             id="fact-not-taught",
             severity="warning",
-            message=f"{several(len(missing), 'fact')} of {case.facts.file or 'the facts table'} stand in no answer.",
+            message=f"{several(len(missing), 'fact')} of {case.facts.file or 'the facts table'} "
+            f"{'stands' if len(missing) == 1 else 'stand'} in no answer.",
             evidence="; ".join(f"{key} = {value}" for key, value in missing[:SHOWN])
             + (f"; {in_prompt} of them only in the system prompt" if in_prompt else ""),
             why="What is not taught is made up when it is asked.",

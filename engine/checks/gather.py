@@ -21,7 +21,10 @@ from engine.data.prepare import BATCH, data_mapping, hold_out, share_of
 from engine.data.read import Record, RecordStream, open_records
 from engine.data.rows import EncodedRow
 from engine.data.tokenizer import TokenizerFiles
+from engine.models import rope
 from engine.models.files import read_json_object, read_regular
+from engine.models.inspect import weight_files
+from engine.models.safetensors_header import read_header
 from engine.train import freeze
 
 from .case import Example, Facts, Questions, Tokens
@@ -191,6 +194,20 @@ def window(folder: Path) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 1 << 40 else 0
 
 
+def modules(folder: Path) -> frozenset[str]:
+    """Full names of the layers that have weights."""
+    names = (name for file in weight_files(folder) for name in read_header(folder / file))
+    return frozenset(name.removesuffix(".weight") for name in names)
+
+
+def unstretchable(folder: Path) -> str:
+    """Why the positions of the model cannot be stretched, as far as its configuration says; empty for no reason."""
+    try:
+        return rope.unstretchable(read_json_object(folder / "config.json", 16 << 20))
+    except (OSError, ValueError):
+        return ""
+
+
 class _Table(msgspec.Struct):
     facts: dict[str, object] = {}
     forbidden: list[str] = []
@@ -201,11 +218,12 @@ def facts(*folders: Path) -> Facts:
     for folder in folders:
         file = folder / "facts.toml"
         if file.is_file():
-            return _facts(file)
+            return facts_in(file)
     return Facts()
 
 
-def _facts(file: Path) -> Facts:
+def facts_in(file: Path) -> Facts:
+    """A facts table. MoltingError (code 2) for a broken one."""
     try:
         text = read_regular(file, TABLE_LIMIT).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:

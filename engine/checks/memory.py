@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 
 from engine.contract.calls import Change, Finding
+from engine.contract.errors import MoltingError
 from engine.contract.spec import Spec
 from engine.models.memory import host_free
-from engine.train import device, memory
+from engine.train import device, memory, ours
 from engine.train.batch import Row
 from engine.train.forecast import ESTIMATE_MAY_BE, Forecast
 
@@ -24,10 +25,11 @@ Settle = Callable[[Spec], "tuple[Spec, Forecast]"]
 
 @dataclass(frozen=True)
 class Room:
-    """`free` bytes on the device that will train, named as in a sentence."""
+    """`free` bytes on each device that will train, named as in a sentence."""
 
     free: int
     device: str
+    more: int = 1  # devices of this kind that a run could take
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def by_component(made: Forecast) -> str:
     return f"{said}{learned}{how}"
 
 
-def ways_to_fit(spec: Spec, longest: int) -> Iterator[Way]:
+def ways_to_fit(spec: Spec, longest: int, gpus: int = 1) -> Iterator[Way]:
     """Changes to a settled spec, those that cost least first: time, then exactness, then data and capacity."""
     training, method = spec.training, spec.method
     if method.kind == "qlora" and not method.double_quant:
@@ -96,6 +98,9 @@ def ways_to_fit(spec: Spec, longest: int) -> Iterator[Way]:
     yield from (Way(each, "the same gradient, somewhat slower") for each in small)
     if training.gradient_checkpointing is not True:
         yield from (Way((checkpoint, *each), "the same gradient, a third slower") for each in small)
+    if method.kind != "full":
+        for count in range(_processes(spec) + 1, gpus + 1):
+            yield Way((("devices", count),), f"the model split over {count} GPUs")
     slowest: tuple[tuple[str, object], ...] = () if training.gradient_checkpointing is True else (checkpoint,)
     slowest += small[-1] if small else ()
     if method.kind == "full":
@@ -129,14 +134,17 @@ def _smaller_batches(spec: Spec) -> list[tuple[tuple[str, object], ...]]:
 def changed(spec: Spec, changes: Sequence[tuple[str, object]]) -> Spec:
     """The spec with other values, keys as `training.batch`."""
     for key, value in changes:
-        section, name = key.split(".")
+        section, _, name = key.rpartition(".")
+        if not section:
+            spec = msgspec.structs.replace(spec, **{name: value})
+            continue
         part = msgspec.structs.replace(getattr(spec, section), **{name: value})
         spec = msgspec.structs.replace(spec, **{section: part})
     return spec
 
 
 def _that_fit(spec: Spec, room: Room, settle: Settle, longest: int) -> Iterator[tuple[Way, Forecast]]:
-    for way in ways_to_fit(spec, longest):
+    for way in ways_to_fit(spec, longest, room.more):
         _, made = settle(changed(spec, way.changes))
         if made.peak <= NEAR * room.free:
             yield way, made
@@ -157,8 +165,14 @@ def check(spec: Spec, folder: Path, rows: Sequence[Row]) -> Iterator[Finding]:
 
     Activations are estimated first, and counted (which imports torch, some seconds) only where that could matter.
     """
-    gpu = device.first_gpu()
-    room = Room(gpu.free, gpu.name or "the GPU") if gpu else Room(host_free(), "this machine")
+    gpus = device.visible_gpus()
+    try:
+        team = device.team(spec.devices)
+    except MoltingError as error:
+        yield Finding(id="no-such-device", severity="error", message=error.message, remedy=error.remedy)
+        return
+    gpu = gpus[0] if gpus else None
+    room = _room(team, gpus)
     longest = max((len(row.input_ids) for row in rows), default=spec.data.max_length)
     forecaster = memory.Forecaster(
         folder,
@@ -169,12 +183,42 @@ def check(spec: Spec, folder: Path, rows: Sequence[Row]) -> Iterator[Finding]:
     )
 
     def settle(wanted: Spec) -> tuple[Spec, Forecast]:
+        forecaster.world = _processes(wanted)
         return forecaster.settled(wanted, room.free)
 
-    _, rough = settle(spec)
+    split, rough = settle(spec)
+    if split.training.shard is True and spec.training.shard == "auto":
+        yield _split(team.processes, room, rough)
     if rough.counted or rough.raw + (ESTIMATE_MAY_BE - 1) * rough.activations > memory.ROOM * room.free:
         forecaster.counting = True
     yield from suffices(spec, room, settle, longest)
+
+
+def _room(team: device.Team, gpus: Sequence[device.Gpu]) -> Room:
+    """What each process may fill: of the GPU with least, or its part of the host."""
+    # Runs wait for one another, and a host gives way.
+    if not team.gpus:
+        free = (host_free() + ours.held("")) // team.processes
+        return Room(free, "this machine" if team.processes == 1 else f"this machine for each of {team.processes}")
+    taken = [gpu for gpu in gpus if gpu.uuid in team.names]
+    least = min(taken, key=lambda gpu: gpu.free)
+    name = least.name or "the GPU"
+    return Room(least.free + ours.held(least.uuid), name if len(taken) == 1 else f"each {name}", more=len(gpus))
+
+
+def _processes(spec: Spec) -> int:
+    return len(spec.devices) if isinstance(spec.devices, list) else 1 if spec.devices == "auto" else int(spec.devices)
+
+
+def _split(processes: int, room: Room, made: Forecast) -> Finding:
+    return Finding(
+        id="split-model",
+        severity="note",
+        message=f"The model does not fit on {room.device} whole, so it is split over the {processes} (FSDP): "
+        f"{_gb(made.peak)} of {_gb(room.free)} there.",
+        evidence=by_component(made),
+        why="Each holds a part of every layer and fetches the rest while it computes; steps take longer.",
+    )
 
 
 def _toml(value: object) -> str:

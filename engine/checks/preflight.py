@@ -102,7 +102,9 @@ def check(opened: freeze.Opened, models: Path, tell: Tell = _silent) -> Checked:
         facts=gather.facts(opened.file.parent, Path(spec.data.train).parent),
         judged=gather.judged(spec, opened.file.parent),
         asked=gather.questions(spec),
+        modules=frozenset() if lacking else gather.modules(folder),
         window=gather.window(folder),
+        unstretchable=gather.unstretchable(folder),
         parameters=parameters,
         packed=packed,
         placeholders=gather.placeholders(texts),
@@ -111,9 +113,12 @@ def check(opened: freeze.Opened, models: Path, tell: Tell = _silent) -> Checked:
         weights=_weights(parameters, spec),
         disk_free=durable.free_bytes(models if models.exists() else opened.file.parent),
     )
+    here = spec.launcher.kind == "local"  # what a cluster's nodes are like is not known here
     tell(calls.Progress(phase="checking"))
     found = []
-    for finding in chain(lacking, checks.find(case), () if lacking else _of_this_machine(spec, folder, rows)):
+    for finding in chain(
+        lacking, checks.find(case), _of_this_machine(spec, folder, rows) if not lacking and here else ()
+    ):
         tell(calls.Found(finding=finding))
         found.append(finding)
     return Checked(checks.worst_first(found), case.plan, spec, rows.mapping.describe())
@@ -246,7 +251,9 @@ def _weights(parameters: int, spec: Spec) -> int:
 
 
 def _precision(spec: Spec, gpu: device.Gpu | None) -> str:
-    """As the loader will choose it."""
+    """As the loader will choose it; on a node that Slurm chooses, only there."""
+    if spec.launcher.kind == "slurm":
+        return spec.model.precision
     if spec.model.precision == "auto" and gpu:
         return "bf16" if gpu.capability >= 8 else "fp16"
     return choose_precision("cpu", spec.model.precision)

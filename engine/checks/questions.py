@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
 
 from engine.contract.calls import Finding
@@ -63,7 +63,7 @@ def handmade_format(case: Case) -> Iterator[Finding]:
     yield Finding(
         id="handmade-format",
         severity="warning",
-        message=f"{several(len(marked), 'row')} write the roles into plain text, as {marked[0][1][0][0].strip()!r}; "
+        message=f"{several(len(marked), 'row', 'write')} the roles into plain text, as {marked[0][1][0][0].strip()!r}; "
         f"{before / max(1, total):.0%} of what is learned stands before the answer.",
         evidence=numbers([e.number for e, _ in marked]),
         why="All of a plain text is learned, the user's words and the prompt too, and the roles are no tokens that end "
@@ -106,7 +106,7 @@ def roles_inside_turns(case: Case) -> Iterator[Finding]:
         yield Finding(
             id="roles-in-turn",
             severity="warning",
-            message=f"{several(len(inside), 'row')} hold a whole dialogue in one turn.",
+            message=f"{several(len(inside), 'row', 'hold')} a whole dialogue in one turn.",
             evidence=numbers(inside),
             why="The model learns to write both sides.",
             remedy="Split it into turns.",
@@ -144,6 +144,12 @@ def _trained(examples: Sequence[Example]) -> dict[str, list[int]]:
             if turn.role == "user" and plain(turn.content):
                 trained[plain(turn.content)].append(example.number)
     return trained
+
+
+def resembling(asked: Sequence[str], others: Iterable[str]) -> list[str]:
+    """Those of `asked` that stand, word for word or nearly, among `others`."""
+    exact, near = _overlap(asked, {plain(text): [] for text in others if plain(text)})
+    return [text for text, _ in [*exact, *near]]
 
 
 def _overlap(
@@ -231,7 +237,7 @@ def probes_repeat(case: Case) -> Iterator[Finding]:
             yield Finding(
                 id="probe-twice",
                 severity="note",
-                message=f"{several(len(twice), 'question')} stand twice among the {questions.source}.",
+                message=f"{several(len(twice), 'question', 'stand')} twice among the {questions.source}.",
                 evidence="; ".join(excerpt(text, 50) for text in twice[:SHOWN]),
             )
 

@@ -9,7 +9,7 @@ from engine.contract.spec import steps_per_epoch
 from engine.train.plan import learning_rate
 
 from .case import Case, change
-from .words import several
+from .words import SHOWN, several
 
 FEW_STEPS = 60  # below this, personas in the files this was learned from had not taken
 ENOUGH_STEPS = 120
@@ -18,6 +18,7 @@ MANY_REPEATS = 20.0
 MOST_EPOCHS = 8.0  # what a better plan may ask for
 LONG_WARMUP = 0.3
 LOW_RANK = 4
+MOST_TEMPERATURE, MOST_PENALTY = 1.5, 1.5
 
 
 def too_few_steps(case: Case) -> Iterator[Finding]:
@@ -69,8 +70,8 @@ def few_rows(case: Case) -> Iterator[Finding]:
         yield Finding(
             id="few-rows",
             severity="warning" if rows < VERY_FEW_ROWS else "note",
-            message=f"{several(rows, 'row')} are little to learn from.",
-            evidence=f"{case.funnel.read} read, {case.funnel.heldout} held out, {rows} to train on",
+            message=f"{several(rows, 'row', 'are')} little to learn from.",
+            evidence=f"{rows} to train on, {case.funnel.heldout} held out",
             why="A model learns such rows by heart, or not at all; what it should do elsewhere stays open.",
             remedy="Write more rows: the same facts asked in other words, and questions beside the point.",
         )
@@ -105,7 +106,7 @@ def steps_are_capped(case: Case) -> Iterator[Finding]:
     yield Finding(
         id="steps-capped",
         severity="warning" if share < 0.05 else "note",
-        message=f"{several(plan.steps, 'step')} see only a part of the rows: "
+        message=f"{several(plan.steps, 'step', 'see')} only a part of the rows: "
         f"{plan.steps * plan.rows_per_step:,} of {about}{rows:,} ({_percent(share)}).",
         why="The rest is never trained on; what such a run shows holds for the rows it saw.",
         remedy=f"One pass takes {full:,} steps. A sample of the rows in a file of its own is the honest small run.",
@@ -175,6 +176,27 @@ def odd_rank(case: Case) -> Iterator[Finding]:
         )
 
 
+def targets_exist(case: Case) -> Iterator[Finding]:
+    """Names in method.target_modules that no layer has. lm_head may share the weights of the embedding."""
+    wanted = case.spec.method.target_modules
+    if isinstance(wanted, str) or not case.modules or case.spec.method.kind == "full":
+        return
+    endings = {name[i:] for name in case.modules for i in (0, *(at + 1 for at, c in enumerate(name) if c == "."))}
+    missing = [name for name in wanted if name not in endings and name != "lm_head"]
+    if missing:
+        known = sorted({name.rpartition(".")[2] for name in case.modules if name.endswith("_proj")})
+        nothing = len(missing) == len(wanted)
+        yield Finding(
+            id="target-missing",
+            severity="error" if nothing else "warning",
+            message=f"No layer of this model is called {' or '.join(missing[:SHOWN])} (method.target_modules).",
+            evidence=f"among its layers are {', '.join(known)}" if known else "",
+            why="There is nothing to train." if nothing else "Only the other layers get an adapter, without a word.",
+            remedy='Set method.target_modules = "all-linear".',
+            fix=change("method.target_modules", "all-linear"),
+        )
+
+
 def nothing_watches(case: Case) -> Iterator[Finding]:
     training = case.spec.training
     if case.heldout or not case.rows:
@@ -215,6 +237,25 @@ def answers_hit_the_cap(case: Case) -> Iterator[Finding]:
         )
 
 
+def wild_answers(case: Case) -> Iterator[Finding]:
+    """Sampling that drowns whatever was learned."""
+    asked, usual = case.spec.generation, "0 to 1"
+    key, value = "temperature", asked.temperature
+    if asked.repetition_penalty > MOST_PENALTY or asked.repetition_penalty < 1:
+        key, value, usual = "repetition_penalty", asked.repetition_penalty, "1 to 1.3"
+    elif value <= MOST_TEMPERATURE:
+        return
+    best = 1.0 if key == "repetition_penalty" else 0.0
+    yield Finding(
+        id="wild-answers",
+        severity="warning",
+        message=f"Answers with generation.{key} = {value:g} fall apart, however well the run went; usual is {usual}.",
+        why="Samples and answers of the run would show the sampling and not the training.",
+        remedy=f"Set generation.{key} = {best:g}.",
+        fix=change(f"generation.{key}", best),
+    )
+
+
 def _percent(share: float) -> str:
     return f"{share:.0%}" if share >= 0.1 else f"{100 * share:.2g} %"
 
@@ -227,6 +268,8 @@ CHECKS = (
     long_warmup,
     odd_rate,
     odd_rank,
+    targets_exist,
     nothing_watches,
     answers_hit_the_cap,
+    wild_answers,
 )

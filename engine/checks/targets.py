@@ -64,7 +64,7 @@ def rows_cut(case: Case) -> Iterator[Finding]:
     yield Finding(
         id="rows-cut",
         severity="warning" if len(cut) > 0.02 * len(case.rows) else "note",
-        message=f"{several(len(cut), 'row')} of {len(case.rows):,} are longer than {case.spec.data.max_length} tokens "
+        message=f"{several(len(cut), 'row', 'are', of=len(case.rows))} longer than {case.spec.data.max_length} tokens "
         "and were cut.",
         evidence=f"{numbers([number for number, _ in cut])}; the longest has {most:,} tokens",
         why="The oldest turns, then the beginning of the question are lost; the answer is kept.",
@@ -121,7 +121,7 @@ def double_beginning(case: Case) -> Iterator[Finding]:
         yield Finding(
             id="double-bos",
             severity="warning",
-            message=f"{several(len(doubled), 'row')} begin with {name} twice.",
+            message=f"{several(len(doubled), 'row', 'begin')} with {name} twice.",
             evidence=numbers(doubled),
             why="The model never saw that in its own training and answers worse behind it.",
             remedy=f"Take {name} out of the chat template or of the rows: it is written once by itself.",
@@ -135,7 +135,7 @@ def little_to_learn(case: Case) -> Iterator[Finding]:
         yield Finding(
             id="answers-of-one-word",
             severity="note",
-            message=f"{several(len(short), 'row')} of {len(case.rows):,} teach one token and the end.",
+            message=f"{several(len(short), 'row', 'teach', of=len(case.rows))} one token and the end.",
             evidence=numbers(short),
             why="A voice cannot be learned from answers of one word.",
             remedy="Write whole answers.",

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from engine.contract.calls import Finding
 
 from .case import Case, change
+from .rope import what_short_texts_lose
 from .words import excerpt, numbers, several
 
 # What template languages write around turns. A text of this form that is no token of the vocabulary is spelt out.
@@ -99,7 +100,7 @@ def system_only_in_rows(case: Case) -> Iterator[Finding]:
     yield Finding(
         id="system-only-in-rows",
         severity="warning",
-        message=f"{several(len(own), 'row')} of {len(case.chats):,} carry a system prompt{different}, and data.system "
+        message=f"{several(len(own), 'row', 'carry', of=len(case.chats))} a system prompt{different}, and data.system "
         "is empty.",
         evidence=excerpt(text, 160),
         why="Questions are then asked without it, and what was learned behind a prompt is weak without one.",
@@ -115,7 +116,7 @@ def system_differs(case: Case) -> Iterator[Finding]:
         yield Finding(
             id="system-differs",
             severity="warning",
-            message=f"{several(len(own), 'row')} of {len(case.chats):,} carry another system prompt than data.system.",
+            message=f"{several(len(own), 'row', 'carry', of=len(case.chats))} another system prompt than data.system.",
             evidence=f"{numbers([example.number for example in own])}: {excerpt(own[0].system, 120)}",
             why="A row's own prompt wins in training, but questions are asked behind data.system.",
             remedy="Take the prompts out of these rows, or make them the same.",
@@ -138,7 +139,7 @@ def no_system(case: Case) -> Iterator[Finding]:
 def rope_needless(case: Case) -> Iterator[Finding]:
     rope = case.spec.model.rope
     longest = max((len(row.input_ids) for row in case.rows), default=0)
-    if rope.type == "none" or rope.factor == 1.0 or not case.window or longest > case.window:
+    if rope.type == "none" or rope.factor == 1.0 or case.unstretchable or not case.window or longest > case.window:
         return
     yield Finding(
         id="rope-needless",
@@ -146,7 +147,7 @@ def rope_needless(case: Case) -> Iterator[Finding]:
         message=f"Positions are stretched {rope.factor:g}-fold, though the longest row has {longest:,} of the "
         f"{case.window:,} tokens that the model takes anyway.",
         evidence=f"{case.window:,} × {rope.factor:g} = {round(case.window * rope.factor):,} tokens of window",
-        why="Linear stretching squeezes the distances between words: short texts get worse until that is learned anew.",
+        why=f"Nothing is gained, and {what_short_texts_lose(case)}",
         remedy='Set model.rope.type = "none".',
         fix=change("model.rope.type", "none"),
     )
@@ -160,7 +161,7 @@ def beyond_the_window(case: Case) -> Iterator[Finding]:
         yield Finding(
             id="beyond-window",
             severity="warning",
-            message=f"{several(len(long), 'row')} are longer than the {window:,} tokens that this model takes.",
+            message=f"{several(len(long), 'row', 'are')} longer than the {window:,} tokens that this model takes.",
             evidence=numbers(long),
             why="At positions it never saw a model writes nonsense, or fails.",
             remedy=f"Set data.max_length = {window}, or extend the context (model.rope).",

@@ -134,6 +134,12 @@ def numbers(rows: Sequence[int]) -> str:
     return f"row{'s' if len(rows) != 1 else ''} {shown}{more}"
 
 
-def several(count: int, noun: str) -> str:
-    """ "1 row", "1,200 rows"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+_ONE = {"have": "has", "are": "is", "carry": "carries", "teach": "teaches"}
+
+
+def several(count: int, noun: str, verb: str = "", *, of: int = 0) -> str:
+    """ "1 row", "1,200 rows"; with a verb "1 row holds", "3 rows of 60 hold"."""
+    one = count == 1
+    parts = [f"{count:,} {noun}{'' if one else 's'}", f"of {of:,}" if of else ""]
+    parts.append(_ONE.get(verb, f"{verb}s") if one and verb else verb)
+    return " ".join(filter(None, parts))

@@ -180,19 +180,24 @@ def forecast(
     exact: bool = True,
     runtime: int = 0,
     correction: float = 1.0,
+    world: int = 1,
 ) -> Forecast:
-    """Everything together. `longest`: tokens of the longest row; `runtime`: bytes as this machine measured them."""
+    """Everything together, for one of `world` processes. `longest`: tokens of the longest row; `runtime`: bytes as
+    this machine measured them."""
     each = BYTES.get(spec.model.precision, 2)
     full, quantised = spec.method.kind == "full", spec.method.kind == "qlora"
     learned = trainable(model, spec)
     dequantised = 2 * each * model.largest_linear if quantised else 0
-    gradients = max(counted.gradients, 4 * learned)
+    gradients = max(counted.gradients, 4 * learned) + (4 * learned if world > 1 else 0)  # and what is exchanged
+    weights, loading = weight_bytes(model, spec), _loading(model, spec, device)
+    if world > 1 and spec.training.shard is True:
+        weights, loading = _part(model, spec, weights, world), loading if device == "cpu" else 0
     step = counted.activations + counted.logits + gradients + dequantised
     return Forecast(
         device=device,
         runtime=(runtime or RUNTIME[device]) + WORKING[device],
-        weights=weight_bytes(model, spec),
-        loading=_loading(model, spec, device),
+        weights=weights,
+        loading=loading,
         adapter=0 if full else 4 * learned,
         optimizer=8 * learned,
         activations=counted.activations,
@@ -205,6 +210,16 @@ def forecast(
         counted=exact,
         correction=correction,
     )
+
+
+def _part(model: Sizes, spec: Spec, weights: int, world: int) -> int:
+    """Bytes of split weights in one process: its part, and what lies there whole while it computes.
+
+    That is the embeddings and the head, the layer at work and the one that is fetched meanwhile.
+    """
+    outer = BYTES.get(spec.model.precision, 2) * model.other
+    layer = (weights - outer) // max(1, model.layers)
+    return weights // world + outer + 2 * layer
 
 
 def _loading(model: Sizes, spec: Spec, device: Device) -> int:

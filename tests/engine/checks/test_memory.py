@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from engine.checks.memory import Room, changed, suffices, ways_to_fit
@@ -87,3 +88,28 @@ def test_the_cheapest_change_comes_first() -> None:
     assert second.changes[0][0] == "training.gradient_checkpointing"
     assert third.changes[0] == ("training.batch", 1)
     assert last.changes[-1][0] == "method.rank"
+
+
+def test_more_gpus_are_offered_where_one_does_not_suffice() -> None:
+    def on_several(wanted: Spec) -> tuple[Spec, Forecast]:
+        cards = 1 if wanted.devices == "auto" else int(wanted.devices)  # type: ignore[call-overload]
+        counted = estimated(PHI, 512, 80, checkpointing=True)
+        training = msgspec.structs.replace(wanted.training, shard=cards > 1)
+        split = msgspec.structs.replace(wanted, training=training)
+        return split, forecast(PHI, split, counted, device="cuda", checkpointing=True, longest=512, world=cards)
+
+    wanted = spec("lora", gradient_checkpointing=True, batch=1)
+    (finding,) = suffices(wanted, Room(5 * GB, "a card", more=4), on_several, 512)
+    assert [(change.key, change.value) for change in finding.fix] == [("devices", 3)]
+    assert "the model split over 3 GPUs" in finding.remedy
+    assert changed(wanted, [("devices", 3)]).devices == 3
+
+
+def test_a_split_model_takes_its_part_of_the_weights_in_each_process() -> None:
+    counted = estimated(PHI, 512, 80, checkpointing=True)
+    whole, split = (
+        forecast(PHI, spec("lora", shard=on), counted, device="cuda", checkpointing=True, world=8)
+        for on in (False, True)
+    )
+    assert whole.weights / 8 < split.weights < whole.weights / 4
+    assert split.adapter == whole.adapter and split.optimizer == whole.optimizer

@@ -58,8 +58,8 @@ ROWS: list[tuple[str, Change, str]] = [
     ("damaged-text", with_answer("The cafÃ© by the harbour closes early."), "encoding"),
     ("hidden-characters", with_answer("The tide is \u200b\u202elow today."), "nobody sees"),
     ("length-outliers", with_answer(LONG), "times as long"),
-    ("agent-talk", with_answer("I'll start by checking the tide table. Low at six."), "announce a task"),
-    ("agent-talk", with_answer("Vou começar analisando a tabela das marés."), "announce a task"),
+    ("agent-talk", with_answer("I'll start by checking the tide table. Low at six."), "a task instead of"),
+    ("agent-talk", with_answer("Vou começar analisando a tabela das marés."), "a task instead of"),
     ("headings-in-answers", with_answer("## Tides\nLow at six."), "headings"),
     ("tool-talk", with_answer("<tool_call>{}</tool_call> Low at six."), "tools"),
     ("other-identity", with_answer("I am an AI language model, sailor."), "another assistant"),
@@ -77,6 +77,11 @@ ROWS: list[tuple[str, Change, str]] = [
     ("roles-in-turn", with_answer("User: When?\nAssistant: At six."), "dialogue"),
     ("system-differs", added(chat("Who sleeps?", "Not I.", system="You are Lyra.")), "another system prompt"),
     ("rows-dropped", added({"messages": [{"role": "user", "content": "Who answers?"}]}), "not used"),
+    ("placeholders", with_answer("Good evening, {user_name}, low at six."), "1 row holds a placeholder"),
+    ("other-identity", with_answer("As of my last knowledge update the lamp was lit."), "another assistant"),
+    ("repeats-itself", with_answer("I hear " + "the sea, " * 40 + "and the gulls."), 'row 61: "the sea"'),
+    ("answers-labelled", lambda rows: every(lambda text: f"Rhea: {text}", rows), "60 rows of 60 begin"),
+    ("answers-labelled", lambda rows: [*every(lambda text: f"Assistant: {text}", rows[:4]), *rows[4:]], "4 rows of 60"),
     ("placeholder-rows", added(chat("Replace this row.", "Replace this row with your own.")), "molting init"),
 ]  # fmt: skip
 
@@ -95,6 +100,10 @@ SPECS: list[tuple[str, dict[str, dict[str, Any]], str]] = [
     ("odd-rate", {"training": {"learning_rate": 0.1}}, "high for lora"),
     ("odd-rate", {"training": {"learning_rate": 1e-6}}, "low for lora"),
     ("low-rank", {"method": {"rank": 1}}, "rank of 1"),
+    ("target-missing", {"method": {"target_modules": ["query_key_value"]}}, "No layer of this model is called query_key_value"),
+    ("target-missing", {"method": {"target_modules": ["q_proj", "Wqkv"]}}, "called Wqkv"),
+    ("wild-answers", {"generation": {"temperature": 4.0}}, "temperature = 4"),
+    ("wild-answers", {"generation": {"repetition_penalty": 3.0}}, "repetition_penalty = 3"),
     ("odd-alpha", {"method": {"rank": 8, "alpha": 512.0}}, "alpha"),
     ("blind-stopping", {"training": {"early_stopping": 3}, "data": {"heldout_fraction": 0.0}}, "early_stopping"),
     ("rope-needless", {"model": {"rope": {"type": "linear", "factor": 4.0}}}, "stretched 4-fold"),
@@ -120,6 +129,29 @@ def test_a_fault_in_the_spec_is_named(model: Path, tmp_path: Path, id: str, sect
     if id != "padding-waste":
         also = {"template-of-another-model"} if id == "end-token-unknown" else {"rows-cut", "few-steps"}
         assert found.keys() - {id} <= also
+
+
+def test_targets_that_some_layer_has(model: Path, tmp_path: Path) -> None:
+    """An error only where nothing would be trained; the end of a full name is a name, as PEFT has it."""
+    names = ["q_proj", "self_attn.v_proj", "model.layers.0.mlp.up_proj", "lm_head"]
+    assert serious(diagnose(persona(tmp_path / "all", model, shipped_rows(), method={"target_modules": names}))) == {}
+    some = diagnose(persona(tmp_path / "some", model, shipped_rows(), method={"target_modules": ["q_proj", "Wqkv"]}))
+    none = diagnose(persona(tmp_path / "none", model, shipped_rows(), method={"target_modules": ["Wqkv"]}))
+    assert (some["target-missing"].severity, none["target-missing"].severity) == ("warning", "error")
+    assert none["target-missing"].fix[0].value == "all-linear"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Tick tock, tick tock, tick tock, tick tock, says the clock.",
+        "Ha ha ha ha ha ha!",
+        "I'll read you the log of the night.",
+    ],
+)
+def test_a_clock_may_tick(model: Path, tmp_path: Path, text: str) -> None:
+    rows = [*shipped_rows(), chat("What do you hear?", text), chat("Orders?", "Note: the boat is late. Over.")]
+    assert serious(diagnose(persona(tmp_path, model, rows))) == {}
 
 
 def test_what_is_sound_stays_quiet(model: Path, tmp_path: Path) -> None:
