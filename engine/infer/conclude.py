@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from engine.checks.history import History
+from engine.checks.words import several
 from engine.contract.calls import Cause, Finding, Losses
 from engine.contract.spec import Spec
 from engine.train.plan import learning_rate
@@ -213,7 +214,7 @@ def _not_generalising(found: Found) -> Conclusion | None:
     new = f"on new questions it hardly differs from the base ({numbers(found)})" if not found.strong else ""
     if not fell:
         moved = f"{loss.base:.3f} before, {loss.adapter:.3f} after"
-        held = f"on {found.heldout_rows} held-out rows the loss did not fall: {moved}"
+        held = f"on {several(found.heldout_rows, 'held-out row')} the loss did not fall: {moved}"
         new = f"{new}, and {held}" if new else held
     remedy = "More and more varied rows, fewer epochs, training.keep_best = true."
     return Conclusion("not_generalising", f"Learned but not generalising: {known}, but {new}.", remedy)
@@ -240,4 +241,5 @@ def _heldout(found: Found) -> str:
     if loss.base is None or loss.adapter is None:
         return ""
     moved = "fell" if loss.adapter < loss.base else "did not fall"
-    return f" On {found.heldout_rows} held-out rows the loss {moved}: {loss.base:.3f} before, {loss.adapter:.3f} after."
+    held = several(found.heldout_rows, "held-out row")
+    return f" On {held} the loss {moved}: {loss.base:.3f} before, {loss.adapter:.3f} after."

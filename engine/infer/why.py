@@ -108,7 +108,10 @@ def _no_weights(run: RunDir) -> calls.Investigation:
     evidence = f"step {seen.step} of {seen.steps}, no weights saved"
     sentence = f"Not trained: the run has no weights yet; {how}, at step {seen.step} of {seen.steps}."
     remedy = f"Wait for it; `molting attach {run.id}` follows it."
-    if not seen.live:
+    if seen.imported:
+        sentence = "Not trained: this run was imported, and its weights are not here."
+        remedy = "Its grades and curves can be looked at and compared: `molting compare`, `molting report`."
+    elif not seen.live:
         remedy = (
             f"{seen.remedy} Then `molting resume {run.id}`.".strip() if seen.remedy else f"`molting resume {run.id}`."
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from engine.checks.words import several
 from engine.contract.calls import Losses, Step
 
 from .conclude import FELL, TROUBLED, Found, masking, numbers
@@ -38,7 +39,7 @@ def _recites(found: Found) -> Step:
     if loss.base is not None and loss.adapter is not None:
         parts.append(f"{_pair('loss on trained rows', loss)}")
     if found.heldout.base is not None and found.heldout.adapter is not None:
-        parts.append(_pair(f"on {found.heldout_rows} held-out rows", found.heldout))
+        parts.append(_pair(f"on {several(found.heldout_rows, 'held-out row')}", found.heldout))
     if not parts:
         return _step("recites", None, "the rows of this run cannot be read any more")
     fell = loss.base is not None and loss.adapter is not None and loss.adapter < loss.base * FELL

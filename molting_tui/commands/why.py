@@ -15,6 +15,7 @@ from .. import terminal, text, why_lines
 from ..services import engine
 from ..terminal import Terminal
 from .context import Json, Run, places, print_json, progress
+from .sampling import MaxNewTokens, RepetitionPenalty, Seed, Temperature, TopK, TopP
 
 _LONGEST = 1 << 20  # bytes of a system prompt or template
 
@@ -29,12 +30,12 @@ def why(
     chat_template: Annotated[
         Optional[str], typer.Option(metavar="NAME|FILE", help="The chat template that is really used.")
     ] = None,
-    max_new_tokens: Annotated[Optional[int], typer.Option(help="Cap of an answer, in tokens.", min=1)] = None,
-    temperature: Annotated[Optional[float], typer.Option(help="As really used; 0 is greedy.", min=0.0)] = None,
-    top_p: Annotated[Optional[float], typer.Option(help="Nucleus; 1 is off.", min=0.0, max=1.0)] = None,
-    top_k: Annotated[Optional[int], typer.Option(help="0 is off.", min=0)] = None,
-    repetition_penalty: Annotated[Optional[float], typer.Option(help="1 is off.", min=0.5)] = None,
-    seed: Annotated[Optional[int], typer.Option(help="For sampling.", min=0)] = None,
+    max_new_tokens: MaxNewTokens = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    repetition_penalty: RepetitionPenalty = None,
+    seed: Seed = None,
     json: Json = False,
 ) -> None:
     """Find out why a run changed nothing, or that it did. Exits 1 unless it is effective."""
