@@ -21,9 +21,10 @@ from transformers import (
 
 from engine.contract.errors import MoltingError
 from engine.contract.spec import Generation
+from engine.models import rope
 from engine.train import batch
 
-from .prefix import LONGEST, Head
+from .prefix import joined
 
 OnToken = Callable[[int, int], None]
 """`on_token(row, id)`: told of every new token of a row, its end token too."""
@@ -51,7 +52,7 @@ def generate(
     on_token: OnToken | None = None,
     should_stop: Callable[[], bool] | None = None,
     on_first: Callable[[torch.Tensor], None] | None = None,
-    head: Head | None = None,
+    begun: Sequence[DynamicCache] = (),
 ) -> list[Generated]:
     """Answer every prompt (token ids) in one batch; temperature 0 is greedy.
 
@@ -59,14 +60,15 @@ def generate(
     Sampling is seeded by `options.seed` and reproducible for the same batch. The model's mode, its generation
     settings, the global random state and, after an exception, its hooks are as before. `should_stop` is asked
     after every token; `on_first` is given the logits [rows, vocabulary] of the first one, before any setting.
-    `head` keeps what the prompts begin with for the next call.
+    `begun` holds, for each prompt, keys and values of what it begins with (`prefix.Prefixes`), perhaps of nothing.
     Raises MoltingError for a prompt that fills the model's window.
     """
     if not prompts:
         return []
-    shared = _shared(model, prompts, adapters, options.max_new_tokens, head)
-    ids, mask = _left_padded(prompts, pad_id, model.device, shared)
-    room = _room(model, ids.shape[1], options.max_new_tokens)
+    room = _room(model, max(map(len, prompts)), options.max_new_tokens)
+    shared = 0 if begun else _shared(model, prompts, adapters, options.max_new_tokens)
+    done = [cache.get_seq_length() for cache in begun] or [shared] * len(prompts)
+    ids, mask = _left_padded(prompts, pad_id, model.device, done)
     watch = _Watch(ids.shape[1], frozenset(stop_ids), on_token, should_stop)
     extra: dict[str, Any] = {}
     if adapters is not None:
@@ -84,7 +86,9 @@ def generate(
         _only_these_settings(model, config),
     ):
         if shared:
-            extra["past_key_values"] = _prefilled(model, ids[:1, :shared], len(prompts), adapters, head)
+            extra["past_key_values"] = _prefilled(model, ids[:1, :shared], len(prompts), adapters)
+        elif any(done):
+            extra["past_key_values"] = joined(model, begun)
         output = model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -178,48 +182,43 @@ def _config(options: Generation, stop_ids: Collection[int], pad_id: int, room: i
 
 
 def _left_padded(
-    prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device, shared: int
+    prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device, done: Sequence[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and attention mask [rows, longest]; padding follows the `shared` tokens, whose cache is one for all.
+    """Ids and attention mask [rows, width]: of each row the tokens that are in the cache, then the others, both padded
+    at their left.
 
     The mask cannot be guessed later: pad may be the end token.
     """
-    width = max(len(prompt) for prompt in prompts)
-    ids = [[*prompt[:shared], *[pad_id] * (width - len(prompt)), *prompt[shared:]] for prompt in prompts]
-    mask = [[1] * shared + [0] * (width - len(prompt)) + [1] * (len(prompt) - shared) for prompt in prompts]
+    before = max(done)
+    behind = max(len(prompt) - cached for prompt, cached in zip(prompts, done, strict=True))
+    ids, mask = [], []
+    for prompt, cached in zip(prompts, done, strict=True):
+        first, second = before - cached, behind - (len(prompt) - cached)
+        ids.append([*[pad_id] * first, *prompt[:cached], *[pad_id] * second, *prompt[cached:]])
+        mask.append([0] * first + [1] * cached + [0] * second + [1] * (len(prompt) - cached))
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
-def _shared(
-    model: Any, prompts: Sequence[Sequence[int]], adapters: list[str] | None, cap: int, head: Head | None
-) -> int:
+def _shared(model: Any, prompts: Sequence[Sequence[int]], adapters: list[str] | None, cap: int) -> int:
     """Tokens that all prompts begin with alike, where computing them once a voice gives the same; else 0.
 
-    Padding behind them would count against a sliding window. One row a voice has only its head to share.
+    Padding behind them would count against a sliding window. One row a voice has nothing to share.
     """
     longest = max(len(prompt) for prompt in prompts)
     alone = len(prompts) == len(set(adapters or [""]))
-    most = longest if head is None else head.tokens if head.tokens <= LONGEST else 0
-    if (alone and head is None) or batch.unpackable(model.config.get_text_config(), longest + cap):
+    if alone or batch.unpackable(model.config.get_text_config(), longest + cap):
         return 0
     first, last = min(map(list, prompts)), max(map(list, prompts))  # what these share, all between them share
-    shared = min(batch.shared_length(first, last), min(len(prompt) for prompt in prompts) - 1, most)
+    shared = min(batch.shared_length(first, last), min(len(prompt) for prompt in prompts) - 1)
     return shared if shared >= batch.WORTH else 0
 
 
-def _prefilled(
-    model: Any, prefix: torch.Tensor, rows: int, adapters: list[str] | None, head: Head | None
-) -> DynamicCache:
+def _prefilled(model: Any, prefix: torch.Tensor, rows: int, adapters: list[str] | None) -> DynamicCache:
     """Keys and values of `prefix` [1, tokens], computed once a voice, for each of `rows` rows."""
     voices = list(dict.fromkeys(adapters or [""]))
-
-    def compute() -> DynamicCache:
-        cache = DynamicCache(config=model.config.get_text_config())
-        named = {} if adapters is None else {"adapter_names": voices}
-        model(input_ids=prefix.repeat(len(voices), 1), past_key_values=cache, use_cache=True, logits_to_keep=1, **named)
-        return cache
-
-    cache = head.kept.take((tuple(prefix[0].tolist()), head.voices), compute) if head else compute()
+    cache = DynamicCache(config=model.config.get_text_config())
+    named = {} if adapters is None else {"adapter_names": voices}
+    model(input_ids=prefix.repeat(len(voices), 1), past_key_values=cache, use_cache=True, logits_to_keep=1, **named)
     of_row = [voices.index(adapter) for adapter in adapters or [""] * rows]
     cache.batch_select_indices(torch.tensor(of_row, device=prefix.device))
     return cache
@@ -227,7 +226,7 @@ def _prefilled(
 
 def _room(model: Any, longest: int, cap: int) -> int:
     """New tokens that fit into the model's window beside the longest prompt."""
-    window = getattr(model.config.get_text_config(), "max_position_embeddings", None) or longest + cap
+    window = rope.window(model.config.get_text_config()) or longest + cap
     if longest >= window:
         raise MoltingError(
             f"A prompt has {longest} tokens, but the model's window holds {window}, the answer included.",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from engine.contract import calls, durable
+from engine.checks.words import several
+from engine.contract import calls, durable, sheets
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 from engine.contract.spec import Spec
@@ -112,7 +113,15 @@ def measure(session: Session, tell: Callable[[calls.Line], None]) -> calls.Proof
         first_difference=[pair.first_difference for pair in pairs],
         answers=pairs,
         warnings=[*session.warnings, *warnings],
+        weights=_weights(session),
     )
+
+
+def _weights(session: Session) -> str:
+    if session.learned is None:
+        return ""
+    files = durable.read_manifest(session.learned).files
+    return sheets.weights_hash({name: entry.sha256 for name, entry in files.items()})
 
 
 def probe_questions(session: Session) -> tuple[list[str], list[str]]:
@@ -157,4 +166,5 @@ def loss_sentence(losses: calls.Losses, rows: int) -> str:
     if losses.base is None or losses.adapter is None:
         return ""
     moved = "fell" if losses.adapter < losses.base else "did not fall"
-    return f" On {rows} held-out rows the answer loss {moved}: {losses.base:.3f} before, {losses.adapter:.3f} after."
+    held = several(rows, "held-out row")
+    return f" On {held} the answer loss {moved}: {losses.base:.3f} before, {losses.adapter:.3f} after."

@@ -40,6 +40,7 @@ class Session:
     voices: Voices
     report: AttachReport
     warnings: list[str] = field(default_factory=list)
+    learned: Path | None = None  # the folder of the weights
 
     @property
     def stops(self) -> dict[str, Any]:
@@ -112,7 +113,7 @@ def open_session(
         name, report = warm.adapter(base, learned)
         voices = voices_of(base, name)
     encoder = warm.encoder(spec, folder)
-    return Session(run, spec, encoder, voices, report, [*notes, *warnings, *base.loaded.warnings])
+    return Session(run, spec, encoder, voices, report, [*notes, *warnings, *base.loaded.warnings], learned)
 
 
 def base_folder(spec: Spec, models: Path, tell: Tell) -> tuple[Path, list[str]]:
@@ -149,6 +150,12 @@ def trained_weights(
             said = f"The final weights of {run.id} {why}: those of its checkpoint at step {step} are used."
             return run.checkpoint(step), [*refused[:1], said]
         refused.append(problems[0])
+    if summary.summarise(run).imported:
+        raise MoltingError(
+            f"{run.id} was imported: nothing was trained here, so it has no weights that could answer.",
+            remedy="Its grades and curves can be looked at and compared: `molting compare`, `molting report`.",
+            code=2,
+        )
     raise MoltingError(
         f"{run.id} has no trained weights that can be used." + (f" {refused[0]}" if refused else ""),
         remedy=f"`molting resume {run.id}` trains them; `molting attach {run.id}` shows how it stands.",

@@ -64,7 +64,7 @@ class Warm:
         Raises MoltingError where it does not fit or cannot be loaded.
         """
         return self._resident(
-            (use, folder, fingerprint(folder), options),
+            (use, folder, fingerprint(folder), repr(options)),
             folder,
             options,
             lambda: load_base(folder, options, progress, cache=cache),
@@ -108,7 +108,7 @@ class Warm:
             loaded.model = tuned.merge_and_unload(safe_merge=True).eval()
             return loaded
 
-        return self._resident(("merged", folder, options, learned, stamp(learned)), folder, options, load)
+        return self._resident(("merged", folder, repr(options), learned, stamp(learned)), folder, options, load)
 
     def adapter(self, base: Resident, learned: Path) -> tuple[str, AttachReport]:
         """The name, on that base, of the adapter in `learned`. Raises MoltingError where it does not fit."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import torch
@@ -15,51 +17,74 @@ from transformers import PreTrainedTokenizerFast, set_seed
 from engine.contract import events, summary
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
-from engine.contract.spec import Spec
+from engine.contract.spec import Spec, steps_per_epoch
 from engine.data.conversation import Turn
 from engine.data.encode import Encoder
 from engine.data.of_spec import encoder_for
+from engine.infer import ability
 from engine.infer.generate import generate
 from engine.infer.loss import answer_loss
 from engine.infer.session import load_options
 from engine.models import fetch
-from engine.models.device import choose_device
+from engine.models.device import choose_device, choose_precision
 from engine.models.fingerprint import fingerprint
 from engine.models.load import LoadedModel, load_base
 from engine.models.quiet import quiet_libraries
 
-from . import batch, freeze, memory, plan
+from . import batch, freeze, gate, memory, plan
 from .control import Control
+from .copies import Copies
 from .learn import Rows, open_rows
+from .ranks import Ranks
 from .recorder import Recorder
 from .trainer import PersonaTrainer
 
 VERSIONS = ("molting", "torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "tokenizers")
 
 
-def trainer(run: RunDir, recorder: Recorder, control: Control, *, token: str) -> PersonaTrainer:
+def trainer(
+    run: RunDir, recorder: Recorder, control: Control, *, token: str, ranks: Ranks | None = None
+) -> PersonaTrainer:
     """Everything up to the first step, each part as a phase. MoltingError for what cannot be put together."""
+    ranks = ranks or Ranks()
     models = Path(os.environ["MOLTING_MODELS"])
     spec = summary.load_spec(run)
     recorder.phase("fetching")
-    folder = _fetch(spec, models, token, recorder)
+    with ranks.after_first():
+        folder = _fetch(spec, models, token, recorder)
     recorder.phase("encoding")
     freeze.require_same_rows(run, spec)
     encoder = encoder_for(spec, folder)
     rows = open_rows(spec, encoder)
     recorder.emit(rows.funnel())
-    recorder.phase("loading")
     device = choose_device(load_options(spec).device)
-    runtime, free = memory.before_loading(), memory.free(device)
-    loaded = load_base(folder, load_options(spec), _progress(recorder), cache=models / ".quantized")
+    worst = memory.worst_of_steps(rows.of_step) if rows.count else memory.worst_of([])
+    if not ranks.several:
+        total, free_now = gate.room(device)
+        gate.wait(gate.least(folder, spec, worst, device, rows.count, free_now()), total, free_now, recorder)
+    recorder.phase("loading")
+    runtime, free = memory.before_loading(), _free(device, ranks)
+    spec = _split(spec, folder, rows, device, free, ranks, recorder)
+    options = load_options(spec)
+    if spec.training.shard:  # no device can hold it: each process takes its part from the host
+        precision = choose_precision(device, options.precision)
+        options = msgspec.structs.replace(options, device="cpu", precision=precision)
+    with ranks.after_first() if spec.method.kind == "qlora" else contextlib.nullcontext():  # it leaves a cache behind
+        loaded = load_base(folder, options, _progress(recorder), cache=models / ".quantized")
     for sentence in loaded.warnings:
         recorder.warn("model", sentence)
     spec = plan.resolve(spec, rows=rows.count, parameters=loaded.model.num_parameters(), precision=loaded.precision)
     spec = _laid_out(spec, loaded, rows, recorder)
     set_seed(spec.training.seed)
-    worst = memory.worst_of_steps(rows.of_step) if rows.count else memory.worst_of([])
-    spec, foreseen = memory.foresee(folder, spec, worst, device, free=free, runtime=runtime)
+    foreseen_by = memory.foresee(folder, spec, worst, device, free=free, runtime=runtime, world=ranks.world)
+    spec, foreseen = ranks.told(foreseen_by)
     model = _learner(spec, loaded, checkpointing=foreseen.forecast.checkpointing)
+    copies = Copies()
+    rows = replace(rows, of_step=copies.noting(rows.of_step, steps_per_epoch(rows.count, spec)))
+    if spec.training.shard:
+        from . import shard
+
+        shard.split(model, ranks.world, torch.device(device))
     made = PersonaTrainer(
         run=run,
         spec=spec,
@@ -67,11 +92,13 @@ def trainer(run: RunDir, recorder: Recorder, control: Control, *, token: str) ->
         model=model,
         tokenizer=_tokenizer(encoder),
         rows=rows,
-        device=loaded.device,
+        device=device,
         recorder=recorder,
         control=control,
-        evaluate_rows=_evaluation(rows, encoder, recorder) if rows.heldout else None,
-        sample=_sampling(spec, encoder, recorder),
+        evaluate_rows=_evaluation(spec, rows, encoder, recorder, ranks) if rows.heldout else None,
+        sample=_sampling(spec, encoder, recorder, copies),
+        abilities=_abilities(spec, encoder, model, recorder),
+        ranks=ranks,
     )
     made.foreseen = foreseen
     return made
@@ -86,6 +113,33 @@ def _laid_out(spec: Spec, loaded: LoadedModel, rows: Rows, recorder: Recorder) -
         said = recorder.warn if spec.training.packing is True else lambda _, sentence: recorder.log(sentence)
         said("not-packed", f"Rows are padded instead of packed, because {why_not}.")
     return memory.with_training(spec, packing=not why_not)
+
+
+def _split(spec: Spec, folder: Path, rows: Rows, device: str, free: int, ranks: Ranks, recorder: Recorder) -> Spec:
+    """Whether the model is split over the processes, decided: where one device cannot hold it, or as the spec says."""
+    wanted = spec.training.shard
+    if not ranks.several or wanted is False:
+        return memory.with_training(spec, shard=False)
+    if wanted == "auto":
+        worst = memory.worst_of_steps(rows.of_step) if rows.count else memory.worst_of([])
+        kind: Literal["cpu", "cuda"] = "cpu" if device == "cpu" else "cuda"
+        forecaster = memory.Forecaster(folder, worst, device=kind, counting=False, world=ranks.world)
+        numbers, precision = forecaster.sizes.numbers, spec.model.precision
+        settled = plan.resolve(spec, rows=rows.count, parameters=numbers, precision=precision)
+        wanted = ranks.told(forecaster.settled(settled, free)[0].training.shard is True)
+    if wanted:
+        from . import shard
+
+        shard.require_adapter(spec)
+        recorder.log(f"The model is split over {ranks.world} processes: each holds a part of every layer.")
+    return memory.with_training(spec, shard=wanted)
+
+
+def _free(device: str, ranks: Ranks) -> int:
+    """Bytes that each process may fill: of the GPU that has least, or its part of the host."""
+    if device == "cpu":
+        return memory.free(device) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return -int(ranks.most(-memory.free(device), device))
 
 
 def _fetch(spec: Spec, models: Path, token: str, recorder: Recorder) -> Path:
@@ -146,16 +200,24 @@ def _tokenizer(encoder: Encoder) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=encoder.tokenizer, eos_token=end, pad_token=end)
 
 
-def _evaluation(rows: Rows, encoder: Encoder, recorder: Recorder) -> Callable[[Any], float | None]:
+def _evaluation(
+    spec: Spec, rows: Rows, encoder: Encoder, recorder: Recorder, ranks: Ranks
+) -> Callable[[Any], float | None]:
+    """Each process takes its part of the rows; where the model is split, all of them compute the same."""
+    ours = rows.heldout if spec.training.shard else rows.heldout[ranks.rank :: ranks.world]
+
     def evaluate(model: Any) -> float | None:
-        loss, _ = answer_loss(model, rows.heldout, pad_id=encoder.stop_ids[0])
+        loss, learned = answer_loss(model, ours, pad_id=encoder.stop_ids[0])
         recorder.beat()
-        return loss
+        if not ranks.several:
+            return loss
+        total, counted = ranks.total((loss or 0.0) * learned, learned, device=model.device)
+        return total / counted if counted else None
 
     return evaluate
 
 
-def _sampling(spec: Spec, encoder: Encoder, recorder: Recorder) -> Callable[[Any, int], None] | None:
+def _sampling(spec: Spec, encoder: Encoder, recorder: Recorder, copies: Copies) -> Callable[[Any, int], None] | None:
     """Greedy answers to the first probe questions, as the model stands."""
     questions = freeze.probes(spec)[: spec.evaluation.sample_count]
     if not questions:
@@ -176,9 +238,19 @@ def _sampling(spec: Spec, encoder: Encoder, recorder: Recorder) -> Callable[[Any
             ids = answer.ids[:-1] if answer.stop == "end" else answer.ids
             text = encoder.tokenizer.decode(ids, skip_special_tokens=False).strip()
             stop = "end" if answer.stop == "end" else "cap"
-            recorder.emit(events.Sample(step=step, question=question, answer=text, tokens=len(answer.ids), stop=stop))
+            said = events.Sample(step=step, question=question, answer=text, tokens=len(answer.ids), stop=stop)
+            said.copied = copies.share(answer.ids)
+            recorder.emit(said)
 
     return sample
+
+
+def _abilities(spec: Spec, encoder: Encoder, model: Any, recorder: Recorder) -> Callable[[Any, int], None] | None:
+    """What is not trained, measured against the model as it is now, before its first step."""
+    if not spec.evaluation.ability_probes:
+        return None
+    watched = ability.Abilities(model, encoder, ability.load(Path(spec.evaluation.ability_probes)))
+    return lambda trained, step: recorder.emit(watched.measure(trained, step))
 
 
 def start_event(made: PersonaTrainer, step: int) -> events.Start:
@@ -188,7 +260,7 @@ def start_event(made: PersonaTrainer, step: int) -> events.Start:
     return events.Start(
         step=step,
         steps=int(training.max_steps),
-        device=str(made.args.device),
+        device="cpu" if made.args.device.type == "cpu" else str(made.args.device),
         precision=spec.model.precision,
         path="packed" if made.packed else "padded",
         trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -199,6 +271,8 @@ def start_event(made: PersonaTrainer, step: int) -> events.Start:
             "rows_per_step": spec.rows_per_step,
             "learning_rate": float(training.learning_rate),
             "threads": torch.get_num_threads(),
+            "processes": made.ranks.world,
+            "gpus": os.environ.get("MOLTING_GPUS", ""),
             "batch_tokens": made.progress.batch_tokens,
             "compiled": int(made.compiled),
             "warmup_steps": plan.warmup_steps(int(training.max_steps), training.warmup),

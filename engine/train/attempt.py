@@ -9,20 +9,25 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
 from typing import Any
 
-from engine.contract import durable, events, processes
+from engine.contract import durable, events, processes, summary
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 from engine.contract.spec import Spec
 
-from . import death
+from . import death, ranks, torchrun
 from .control import Control
-from .recorder import Recorder
+from .ranks import Ranks
+from .recorder import Recorder, Silent
 from .status import FAILED, FINISHED, INTERRUPTED
+
+# Phases
+NOTHING_TO_SAVE = frozenset({"importing", "fetching", "encoding", "waiting for memory", "loading", "indexing"})
 
 
 class Stopped(BaseException):
@@ -34,20 +39,22 @@ def main(path: str, number: str) -> int:
     os.umask(0o077)
     run = RunDir(Path(path))
     attempt = run.attempt(int(number))
+    one_of = ranks.of_environment()
+    ranks.take_device()
     lock = processes.FileLock(attempt.lock)
-    if not lock.acquire():
+    if one_of.first and not lock.acquire():
         print(f"Another trainer works on attempt {number} of {run.id}.", file=sys.stderr)
         return FAILED
-    recorder, control = Recorder(attempt), Control(run)
+    recorder, control = Recorder(attempt) if one_of.first else Silent(), Control(run)
     _hear_signals(recorder, control)
     processes.die_with_parent(signal.SIGTERM)
     try:
-        return _train(run, recorder, control, token=_secret())
+        return _train(run, recorder, control, one_of)
     except Stopped:
         recorder.emit(events.End(step=0, outcome="interrupted", why="stopped before the first step"), durable=True)
         return INTERRUPTED
     except Exception as error:
-        _leave_word(attempt.death, error)
+        _leave_word(torchrun.word_file(attempt, one_of.rank) if one_of.several else attempt.death, error)
         return FAILED
     finally:
         # Everything is said: a signal while the interpreter winds down must not change how this ended.
@@ -60,8 +67,8 @@ def _hear_signals(recorder: Recorder, control: Control) -> None:
     """SIGTERM (also sent when the supervisor dies) finishes the step and saves; a closed terminal is no reason."""
 
     def stop(*_: object) -> None:
-        control.signalled = True
-        if recorder.phase_name in {"importing", "fetching", "encoding", "loading"}:
+        again, control.signalled = control.signalled, True
+        if not again and recorder.phase_name in NOTHING_TO_SAVE:
             raise Stopped
 
     signal.signal(signal.SIGTERM, stop)
@@ -86,21 +93,21 @@ def _leave_word(path: Path, error: Exception) -> None:
         death.write(path, said)
 
 
-def _train(run: RunDir, recorder: Recorder, control: Control, *, token: str) -> int:
+def _train(run: RunDir, recorder: Recorder, control: Control, one_of: Ranks) -> int:
     """Everything from the spec to the sealed adapter."""
     recorder.phase("importing")
+    token = _secret() if one_of.first else ""
+    # Before the supervisor finds that nothing moves: then it is known who was not heard.
+    ranks.meet(one_of, patience=0.8 * 60 * summary.load_spec(run).training.hang_minutes)
     # Imported only now, as its own phase: these take seconds.
     from engine.models.quiet import quiet_libraries
 
     quiet_libraries()
-    from . import assemble, checkpoint
+    from . import assemble
 
-    made = assemble.trainer(run, recorder, control, token=token)
+    made = assemble.trainer(run, recorder, control, token=one_of.told(token), ranks=one_of)
     steps = int(made.spec.training.max_steps)
-    step, path, refused = checkpoint.newest_valid(run)
-    for sentence in refused:
-        recorder.warn("checkpoint-refused", sentence, "An older sealed checkpoint is used.")
-    checkpoint.set_aside(run, newer_than=step)
+    step, path = one_of.told(_begin_at(run, recorder) if one_of.first else (0, None))
     if path:
         made.restore(path)
     recorder.emit(assemble.start_event(made, step), durable=True)
@@ -113,22 +120,32 @@ def _train(run: RunDir, recorder: Recorder, control: Control, *, token: str) -> 
         recorder.emit(made.rows.funnel())  # of a stream, only now known
     _require_steps(made.state.global_step if step < steps else step)
     _say_memory(run, made, recorder, steps=made.progress.step - step)
-    if made.watch.stopped:
-        recorder.emit(_end(made, "interrupted"), durable=True)
-        return INTERRUPTED
-    recorder.phase("sealing")
-    _seal_adapter(run, made)
-    recorder.emit(_end(made, "finished"), durable=True)
-    return FINISHED
+    if not made.watch.stopped:
+        recorder.phase("sealing")
+        _seal_adapter(run, made)
+    recorder.emit(_end(made, "interrupted" if made.watch.stopped else "finished"), durable=True)
+    one_of.leave()
+    return INTERRUPTED if made.watch.stopped else FINISHED
+
+
+def _begin_at(run: RunDir, recorder: Recorder) -> tuple[int, Path | None]:
+    """The step and the checkpoint to go on from; what must not be used is said, and laid aside."""
+    from . import checkpoint
+
+    step, path, refused = checkpoint.newest_valid(run)
+    for sentence in refused:
+        recorder.warn("checkpoint-refused", sentence, "An older sealed checkpoint is used.")
+    checkpoint.set_aside(run, newer_than=step)
+    return step, path
 
 
 def _say_memory(run: RunDir, made: Any, recorder: Recorder, *, steps: int) -> None:
     """The peak, beside what was forecast; the first step alone is not yet the peak."""
     from . import memory
 
-    said = memory.event(run.path, made.args.device)
+    said = memory.of_all(made.ranks.gathered(memory.event(run.path, made.args.device)))
     recorder.emit(said)
-    if steps > 1 and made.foreseen:
+    if steps > 1 and made.foreseen and not made.ranks.several:  # forecasts are of one process
         made.foreseen.learn(said, made.pace)
 
 
@@ -156,18 +173,27 @@ def _seal_adapter(run: RunDir, made: Any) -> None:
     """Write the final weights; with `keep_best`, those of the best evaluation."""
     from engine.models.adapters import BaseRecord, record_base
 
-    from .trainer import copy_tokenizer, disk_full_said, save_weights
+    from .trainer import disk_full_said, save_weights
 
     spec: Spec = made.spec
     step, best = made.progress.step, made.progress.best_step
     if spec.training.keep_best and best is not None and not durable.check_seal(run.checkpoint(best)):
         made._load_from_checkpoint(str(run.checkpoint(best)))
         step = best
+    if not made.ranks.first:
+        return
     staging = run.path / f".adapter-{os.getpid()}"
     staging.mkdir(mode=0o700)
     with disk_full_said(run):
         save_weights(made.model, staging)
         record_base(staging, BaseRecord(spec.model.base, spec.model.revision, spec.model.fingerprint))
         if spec.method.kind == "full":
-            copy_tokenizer(made.base, staging)  # so that the folder is a model that others can load
+            _copy_tokenizer(made.base, staging)  # so that the folder is a model that others can load
         durable.seal(staging, run.adapter, step=step, base=spec.model.fingerprint)
+
+
+def _copy_tokenizer(base: Path, folder: Path) -> None:
+    """What a tokenizer consists of, from one model folder into another."""
+    for pattern in ("tokenizer*", "special_tokens_map.json", "chat_template.jinja", "vocab.*", "merges.txt"):
+        for file in base.glob(pattern):
+            shutil.copyfile(file, folder / file.name)

@@ -68,6 +68,10 @@ def unpackable(config: object, longest: int) -> str:
         return f"the architecture {kind} was not checked to see no difference"
     if getattr(config, "attention_dropout", 0.0):
         return "it drops attention at random while it is trained"
+    rope = getattr(config, "rope_parameters", None)
+    own = getattr(config, "max_position_embeddings", None) or 0
+    if isinstance(rope, dict) and rope.get("rope_type") == "dynamic" and longest > own:
+        return f"dynamic positions depend on the longest text beside it, and rows have up to {longest} tokens"
     layers = getattr(config, "layer_types", None)
     window = getattr(config, "sliding_window", None)
     slides = any(layer != "full_attention" for layer in layers) if layers else bool(window)
@@ -108,6 +112,23 @@ def parts(rows: Sequence[Row], training: Training) -> list[Sequence[Row]]:
     if training.packing:
         return list(micro_batches(rows, AUTO_TOKENS if training.batch_tokens == "auto" else training.batch_tokens))
     return [rows[start : start + training.batch] for start in range(0, len(rows), training.batch)]
+
+
+def share(rows: Sequence[Row], rank: int, world: int, training: Training) -> list[Row]:
+    """The rows of an optimizer step that process `rank` of `world` computes, each row in one process.
+
+    It follows from the rows alone. What lies together shares most, and each process gets about as many tokens.
+    """
+    if world == 1:
+        return list(rows)
+    ordered = _in_order(rows) if training.packing else list(rows)
+    costs = [len(row.input_ids) for row in ordered]
+    total, before, ours = sum(costs), 0, []
+    for row, cost in zip(ordered, costs, strict=True):
+        if (before + cost / 2) * world // max(total, 1) == rank:  # by its middle
+            ours.append(row)
+        before += cost
+    return ours
 
 
 def _in_order(rows: Sequence[Row]) -> list[Row]:

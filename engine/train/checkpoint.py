@@ -10,7 +10,8 @@ from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 
 # Without any of these the HF trainer resumes silently with a fresh optimizer, rate or random state.
-REQUIRED = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "progress.json")
+REQUIRED = ("optimizer.pt", "scheduler.pt", "trainer_state.json", "progress.json")
+RANDOM = ("rng_state.pth", "rng_state_0.pth")  # of one process, or of the first of several
 
 
 def problems(path: Path) -> list[str]:
@@ -19,7 +20,9 @@ def problems(path: Path) -> list[str]:
     if found:
         return found
     files = durable.read_manifest(path).files
-    return [f"{path.name} has no {name}." for name in REQUIRED if name not in files]
+    lacking = [name for name in REQUIRED if name not in files]
+    lacking += [] if any(name in files for name in RANDOM) else [RANDOM[0]]
+    return [f"{path.name} has no {name}." for name in lacking]
 
 
 def newest_valid(run: RunDir) -> tuple[int, Path | None, list[str]]:

@@ -31,6 +31,10 @@ class Control:
             return False
         return True
 
+    def asked(self) -> bool:
+        """Whether a person asked for a stop; a signal may come from anyone."""
+        return self._file("stop").exists() or self.stop_now()
+
     def clear(self) -> None:
         """Forget orders to an attempt that has ended."""
         for name in ("stop", "stop-now", "save-now"):

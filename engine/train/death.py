@@ -27,6 +27,15 @@ REMEDIES: dict[str, str] = {
 }
 
 
+LOST = "The other processes were not heard"
+_TOGETHER = "See what became of the other machine or GPU, then resume the run."
+_UNHEARD = ("Timed out waiting", "Watchdog caught collective operation timeout", "wait timeout after")
+_GONE = (
+    *("Connection closed by peer", "Connection reset by peer", "Broken pipe", "gloo/transport", "DistBackendError"),
+    *("DistNetworkError", "DistStoreError", "RendezvousConnectionError", "ncclRemoteError", "ncclSystemError"),
+)
+
+
 class Death(msgspec.Struct, kw_only=True):
     """What stands in `death.json`, and what a failed run records."""
 
@@ -55,6 +64,10 @@ def _reason(error: BaseException) -> tuple[Reason, str, str]:
         return "oom_host", f"The machine has no memory left. {first}", ""
     if _is_disk_full(error):
         return "disk_full", f"The disk is full. {first}", ""
+    if any(word in text for word in _UNHEARD):
+        return "hang", f"{LOST} in time. {first}", _TOGETHER
+    if any(word in text for word in _GONE):
+        return "exception", f"{LOST} any more. {first}", _TOGETHER
     return "exception", first, ""
 
 
@@ -68,9 +81,17 @@ def _is_disk_full(error: BaseException | None) -> bool:
     return False
 
 
+def lost_another(said: Death) -> bool:
+    """Whether a process only says that it does not hear another one any more: the other knows why."""
+    return said.evidence.message.startswith(LOST)
+
+
 def of_exit(status: int, *, said: Death | None, starved: bool) -> Death:
     """The death behind exit `status` (negative: the signal). `said` is the trainer's own word; `starved` whether
     the machine had run out of memory when it was killed."""
+    if said is not None and starved and said.evidence.signal == "SIGKILL":
+        message = f"{said.evidence.message} The machine had no memory left."
+        return Death(reason="oom_host", evidence=_evidence("oom_host", message, signal="SIGKILL"))
     if said is not None:
         said.evidence.exit_code = status
         return said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -11,10 +12,11 @@ from pathlib import Path
 import msgspec
 import tomlkit
 
-from engine.contract import durable, sweeps, tomlcheck
+from engine.contract import durable, launcher, sweeps, tomlcheck
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir, is_id
 from engine.contract.spec import Data, Evaluation, Model, Spec, Sweep
+from engine.contract.tomllines import KeyPath
 
 COPY_LIMIT = 64 << 20  # bytes; larger files stay where they are and are read as a stream
 _CHUNK = 1 << 20
@@ -37,7 +39,12 @@ def open_spec(file: Path) -> Opened:
 
 def read(file: Path) -> Spec:
     """The spec as it is written. MoltingError (code 2) for everything that is wrong with it."""
-    return tomlcheck.load(file, Spec, also=sweeps.mistakes)
+    return tomlcheck.load(file, Spec, also=_mistakes)
+
+
+def _mistakes(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
+    yield from sweeps.mistakes(spec)
+    yield from launcher.mistakes(spec)
 
 
 def opened(spec: Spec, file: Path) -> Opened:
@@ -95,9 +102,9 @@ def _open_data(data: Data, folder: Path) -> Data:
 
 
 def _open_evaluation(evaluation: Evaluation, folder: Path) -> Evaluation:
-    if not evaluation.probes:
-        return evaluation
-    return msgspec.structs.replace(evaluation, probes=str(_input(folder, "evaluation.probes", evaluation.probes)))
+    named = {key: getattr(evaluation, key) for key in ("probes", "ability_probes")}
+    found = {key: str(_input(folder, f"evaluation.{key}", path)) for key, path in named.items() if path}
+    return msgspec.structs.replace(evaluation, **found)
 
 
 def _input(folder: Path, key: str, value: str) -> Path:
@@ -131,6 +138,12 @@ def write(run: RunDir, spec: Spec) -> None:
     if evaluation.probes:
         copied = _copy(run, Path(evaluation.probes), "probes")
         evaluation = msgspec.structs.replace(evaluation, probes=copied)
+    if evaluation.ability_probes:
+        copied = _copy(run, Path(evaluation.ability_probes), "abilities")
+        evaluation = msgspec.structs.replace(evaluation, ability_probes=copied)
+    facts = train.parent / "facts.toml"  # what the answers of the run are read against later
+    if facts.is_file():
+        _copy(run, facts, "facts")
     frozen = msgspec.structs.replace(spec, data=data, evaluation=evaluation)
     durable.fsync_dir(run.inputs)
     durable.write_new(run.spec, dump(frozen).encode())

@@ -49,6 +49,16 @@ def event(folder: Path, device: Any) -> events.Memory:
     return said
 
 
+def of_all(said: Sequence[events.Memory]) -> events.Memory:
+    """Of the processes of one run: what the host holds for all of them, and the fullest device."""
+    made = said[0]
+    made.host, made.host_peak = sum(each.host for each in said), sum(each.host_peak for each in said)
+    for name in ("device", "device_peak", "device_reserved"):
+        known = [value for each in said if (value := getattr(each, name)) is not None]
+        setattr(made, name, max(known, default=None))
+    return made
+
+
 def free(device: str) -> int:
     """Bytes free on `device`; of the host, what this process's control group still allows."""
     if device == "cpu":
@@ -83,6 +93,7 @@ class Forecaster:
     device: Device = "cpu"
     name: str = "cpu"
     counting: bool = True
+    world: int = 1  # processes that train together
     _known: dict[str, Counted] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -104,6 +115,7 @@ class Forecaster:
             longest=max((len(row.input_ids) for row in rows), default=0),
             exact=exact,
             runtime=calibration.runtime(self._runs, self.name),
+            world=self.world,
         )
         learned = calibration.correction(self._runs, self.name, spec.method.kind, made.raw)
         return msgspec.structs.replace(made, correction=learned)
@@ -111,7 +123,7 @@ class Forecaster:
     def settled(self, spec: Spec, free: int) -> tuple[Spec, Forecast]:
         """What "auto" becomes where `free` bytes are free: as many tokens at once as fit, then checkpointing.
 
-        The last of these is given where nothing fits.
+        Where several processes train and none of these fits, the model is split. The last is given where nothing fits.
         """
         spec = with_training(spec, packing=self.packs(spec))
         training = spec.training
@@ -124,7 +136,13 @@ class Forecaster:
             made = self(tried, checkpointing=checkpointing)
             if made.peak <= ROOM * free:
                 break
+        if made.peak > free and self._may_split(spec):
+            return self.settled(with_training(spec, shard=True), free)
         return tried, made
+
+    def _may_split(self, spec: Spec) -> bool:
+        """Whether the model may be split over processes: only frozen weights can."""
+        return self.world > 1 and spec.training.shard == "auto" and spec.method.kind != "full"
 
     def packs(self, spec: Spec) -> bool:
         """Whether rows will lie in one sequence."""
@@ -265,13 +283,15 @@ class Foreseen:
             calibration.append(run)
 
 
-def foresee(folder: Path, spec: Spec, worst: Worst, device: str, *, free: int, runtime: int) -> tuple[Spec, Foreseen]:
+def foresee(
+    folder: Path, spec: Spec, worst: Worst, device: str, *, free: int, runtime: int, world: int = 1
+) -> tuple[Spec, Foreseen]:
     """In the trainer, once the spec is resolved: what batch_tokens and checkpointing become, and the forecast.
 
     `free` and `runtime` are bytes from before the model was loaded.
     """
     name = device_name(device)
-    forecaster = Forecaster(folder, worst, device="cpu" if device == "cpu" else "cuda", name=name)
+    forecaster = Forecaster(folder, worst, device="cpu" if device == "cpu" else "cuda", name=name, world=world)
     spec, made = forecaster.settled(spec, free)
     host = host_forecast(made, forecaster.sizes)
     return spec, Foreseen(made, name, spec, host, runtime, forecaster.sizes.numbers)

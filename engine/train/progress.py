@@ -13,6 +13,7 @@ class Progress(msgspec.Struct, kw_only=True):
 
     step: int = 0
     tokens: int = 0
+    world: int = 1  # processes that trained together
     batch_tokens: int = 0  # another packing would round otherwise, and a resumed run goes on to the bit
     best_loss: float | None = None
     best_step: int | None = None

@@ -14,7 +14,8 @@ from engine.contract import calls, lifecycle, locks, processes, rundir, summary,
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 
-from . import freeze
+from . import freeze, slurm
+from .allocation import AllocatedSupervisor, job_of
 from .control import Control
 from .supervisor import Supervisor
 
@@ -38,8 +39,10 @@ def create(request: calls.CreateRequest, tell: Callable[[calls.Line], None]) -> 
             " ".join(finding.message for finding in errors), remedy=errors[0].remedy, reason="bad_data", code=1
         )
     for finding in checked.findings:
-        tell(said(finding))
-    warn_of_logout(tell)
+        if finding.severity == "warning" or finding.id == "model-not-here":  # the doctor tells the other notes
+            tell(said(finding))
+    if opened.spec.launcher.kind == "local":
+        warn_of_logout(tell)
     run = rundir.create(Path(request.runs), opened.spec.name, lambda new: freeze.write(new, checked.resolved))
     if not request.start:
         return calls.Started(run=run.id, path=str(run.path), state="queued")
@@ -61,7 +64,10 @@ def warn_of_logout(tell: Callable[[calls.Line], None]) -> None:
 def resume(request: calls.RunRequest, tell: object) -> calls.Started:
     """Start the next attempt of a run that ended, was lost, or waits without an owner."""
     run = RunDir(Path(request.run))
+    slurm.require_idle(run)
     said = summary.summarise(run)
+    if said.imported:
+        raise MoltingError(f"{run.id} was imported: nothing was trained here that could go on.", code=2)
     if said.state == "finished":
         raise MoltingError(
             f"{run.id} is finished, so there is nothing to resume.",
@@ -76,7 +82,7 @@ def resume(request: calls.RunRequest, tell: object) -> calls.Started:
         )
     _wait_for_trainer(run)
     Control(run).clear()
-    return launch(run, Path(request.models))
+    return launch(run, Path(request.models), request.devices)
 
 
 def _is_owned(run: RunDir, state: str) -> bool:
@@ -101,11 +107,15 @@ def _wait_for_trainer(run: RunDir) -> None:
         time.sleep(0.2)
 
 
-def launch(run: RunDir, models: Path) -> calls.Started:
+def launch(run: RunDir, models: Path, devices: int = 0) -> calls.Started:
     """Start the supervisor of a run and wait until it says that it owns it."""
+    launcher = summary.load_spec(run).launcher
+    if launcher.kind == "slurm":
+        slurm.send([run], launcher, models, _on(devices))
+        return calls.Started(run=run.id, path=str(run.path), state="queued")
     attempts = len(_history(run))
     argv = [sys.executable, "-I", "-m", "engine", "supervise", str(run.path), str(models)]
-    processes.spawn_detached(argv, stdout=run.supervisor_log, env=os.environ, cwd=run.path)
+    processes.spawn_detached(argv, stdout=run.supervisor_log, env=os.environ | _on(devices), cwd=run.path)
     deadline = time.monotonic() + TAKES_OVER
     while len(_history(run)) == attempts:
         if time.monotonic() > deadline:
@@ -114,6 +124,10 @@ def launch(run: RunDir, models: Path) -> calls.Started:
             )
         time.sleep(0.02)
     return calls.Started(run=run.id, path=str(run.path), state=_history(run)[-1].state)
+
+
+def _on(devices: int) -> dict[str, str]:
+    return {"MOLTING_DEVICES": str(devices)} if devices else {}
 
 
 def _history(run: RunDir) -> list[lifecycle.Transition]:
@@ -128,7 +142,9 @@ def supervise(path: str, models: str) -> int:
         print(f"{run.id} has a supervisor already.", file=sys.stderr)
         return 3
     try:
-        supervisor = Supervisor(run, summary.load_spec(run), Path(models))
+        spec = summary.load_spec(run)
+        kind = AllocatedSupervisor if spec.launcher.kind == "slurm" and job_of(os.environ) else Supervisor
+        supervisor = kind(run, spec, Path(models), int(os.environ.get("MOLTING_DEVICES", "0")))
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         for asks in (signal.SIGTERM, signal.SIGINT):
             signal.signal(asks, lambda *_: setattr(supervisor.control, "signalled", True))

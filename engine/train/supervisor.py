@@ -25,7 +25,7 @@ from engine.contract.lifecycle import Evidence, State, Transition
 from engine.contract.rundir import AttemptDir, RunDir
 from engine.contract.spec import Spec
 
-from . import checkpoint, death, device
+from . import checkpoint, death, device, torchrun
 from .control import Control
 from .status import FAILED, FINISHED, INTERRUPTED
 
@@ -59,6 +59,7 @@ class Watched:
     stop_seen: float | None = None
     hung: float = 0.0
     killed: bool = False
+    team: list[psutil.Process] = field(default_factory=list)  # where several train: they have sessions of their own
 
     def __post_init__(self) -> None:
         self.reader = JournalReader(self.attempt.events)
@@ -67,13 +68,14 @@ class Watched:
 class Supervisor:
     """Takes one run from `queued` to its end. `supervise` is the way in."""
 
-    def __init__(self, run: RunDir, spec: Spec, models: Path) -> None:
+    def __init__(self, run: RunDir, spec: Spec, models: Path, wanted: int = 0) -> None:
         self.run, self.spec, self.models = run, spec, models
+        self.wanted = wanted  # another number of devices than the spec's, for this attempt
         self.control = Control(run)
         self._lifecycle = JournalWriter(run.lifecycle, exclusive=False)
         self._state = ""
         self.attempt = 0
-        self._device = device.CPU
+        self._team = device.Team((device.CPU,))
 
     def pass_to(self, state: State, **known: object) -> None:
         """Record a transition, durably."""
@@ -97,8 +99,12 @@ class Supervisor:
         self.attempt += 1
         self._own()
         self.pass_to("queued")
-        self._device = device.claim_name()
-        queue = devices.DeviceQueue(self._device)
+        try:
+            self._team = device.team(self.wanted or self.spec.devices)
+        except MoltingError as error:
+            self.pass_to("failed", reason=error.reason, why=error.message, evidence=death.of_exception(error).evidence)
+            return FAILED
+        queue = self._queue()
         if not queue.acquire(poll=POLL, stop=self.control.stop):
             self.pass_to("interrupted", why="Stopped while it waited in the queue.")
             return INTERRUPTED
@@ -108,10 +114,17 @@ class Supervisor:
         finally:
             queue.release()
 
+    def _queue(self) -> devices.DeviceQueues:
+        return devices.DeviceQueues(self._team.names)
+
     def _ask_host(self) -> None:
-        """Ask the inference host of our device for its memory. One that is at work keeps it, and we say so."""
+        """Ask the inference hosts of our devices for their memory. One that is at work keeps it, and we say so."""
+        for name in self._team.names:
+            self._ask_host_of(name)
+
+    def _ask_host_of(self, name: str) -> None:
         try:
-            freed = host_client.ask_to_free(self._device, f"{self.run.id} starts", patience=HOST_PATIENCE)
+            freed = host_client.ask_to_free(name, f"{self.run.id} starts", patience=HOST_PATIENCE)
         except MoltingError as error:
             print(f"{time.strftime('%F %T')} {error}", file=sys.stderr)
             return
@@ -140,11 +153,12 @@ class Supervisor:
 
         The hub's token goes through its stdin instead: read once, never stored.
         """
-        argv = [sys.executable, "-I", "-m", "engine", "trainer", str(self.run.path), str(self.attempt)]
+        argv = self._command()
         env = environment.clean_env(os.environ) | {"MOLTING_MODELS": str(self.models)}
         env.setdefault("TOKENIZERS_PARALLELISM", "false")
-        if self._device != device.CPU:
-            env["CUDA_VISIBLE_DEVICES"] = self._device  # the one GPU that was waited for, and no other
+        if self._team.gpus and _nodes() == 1:  # on other machines they have other names
+            # What was waited for, and no other. The second is for people: processes narrow the first to their own.
+            env["CUDA_VISIBLE_DEVICES"] = env["MOLTING_GPUS"] = ",".join(self._team.names)
         with attempt.log.open("ab") as log:
             process = subprocess.Popen(
                 argv,
@@ -161,14 +175,28 @@ class Supervisor:
             process.stdin.close()
         return process
 
+    def _command(self) -> list[str]:
+        """What is started: the trainer, or what starts several of them."""
+        argv = [sys.executable, "-I", "-m", "engine", "trainer", str(self.run.path), str(self.attempt)]
+        if self._team.processes > 1 or _nodes() > 1:
+            argv[4:] = ["torchrun", *argv[5:], str(self._team.processes)]
+        return argv
+
+    def _ask_to_stop(self, watched: Watched) -> None:
+        _signal(watched.process, signal.SIGTERM)
+
     def _look(self, watched: Watched) -> None:
         """One look at the trainer: events, memory, stop orders, silence, the size of its log."""
         self._read_events(watched)
         memory = psutil.virtual_memory()
         watched.memory_free = memory.available / memory.total
+        if len(watched.team) < self._team.processes * (self._team.processes > 1 or _nodes() > 1):
+            watched.team = _children(watched.process)
         self._obey(watched)
         self._listen(watched)
         _cap(watched.attempt.log)
+        for log in watched.attempt.path.glob("ranks/*/*/*/*/std*.log"):
+            _cap(log)
 
     def _read_events(self, watched: Watched) -> None:
         for line in watched.reader.read():
@@ -191,11 +219,11 @@ class Supervisor:
         if watched.stop_seen is None:
             watched.stop_seen = time.monotonic()
             self.pass_to("stopping")
-            _signal(watched.process, signal.SIGTERM)
+            self._ask_to_stop(watched)
         patience_over = time.monotonic() - watched.stop_seen > STOP_PATIENCE
         if (self.control.stop_now() or patience_over) and not watched.killed:
             watched.killed = True
-            _kill_group(watched.process)
+            _kill(watched)
 
     def _listen(self, watched: Watched) -> None:
         try:
@@ -204,21 +232,23 @@ class Supervisor:
             return
         if silence > self.spec.training.hang_minutes * 60 and not watched.killed:
             watched.hung, watched.killed = silence, True
-            _kill_group(watched.process)
+            _kill(watched)
 
     def _conclude(self, watched: Watched) -> int:
         """Say how the attempt ended. `finished` is only said of a sealed adapter."""
         status = watched.process.returncode
-        _kill_group(watched.process)  # what the trainer may have left behind
+        _kill(watched)  # what the trainer may have left behind
         if self.run.adapter.exists() and not durable.check_seal(self.run.adapter):
             self.pass_to("finished")
             return FINISHED
-        if status == INTERRUPTED or (watched.stop_seen is not None and watched.killed and not watched.hung):
+        ended_by_order = status == -signal.SIGTERM and self.control.stop()  # before it could hear the signal
+        stopped_by_force = watched.stop_seen is not None and watched.killed and not watched.hung
+        if status == INTERRUPTED or ended_by_order or stopped_by_force:
             why = "Ended at once: steps since the last checkpoint are lost." if watched.killed else watched.why
             self.pass_to("interrupted", why=why)
             return INTERRUPTED
         if watched.hung:
-            ended = death.of_silence(watched.hung)
+            ended = torchrun.first_word(watched.attempt) or death.of_silence(watched.hung)
         else:
             starved = watched.memory_free < STARVED or _oom_kills() > watched.oom_kills
             ended = death.of_exit(status, said=death.read(watched.attempt.death), starved=starved)
@@ -232,14 +262,28 @@ class Supervisor:
         evidence.disk_free = durable.free_bytes(self.run.path)
 
 
+def _nodes() -> int:
+    """Machines that train this run together, as whoever started us says."""
+    return int(os.environ.get("MOLTING_NODES") or 1)
+
+
+def _children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(process.pid).children()
+    return []
+
+
 def _signal(process: subprocess.Popen[bytes], sig: int) -> None:
     if process.poll() is None:
         process.send_signal(sig)
 
 
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
+def _kill(watched: Watched) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(watched.process.pid, signal.SIGKILL)
+    for process in watched.team:
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            process.kill()
 
 
 def _oom_kills() -> int:
@@ -253,8 +297,8 @@ def _oom_kills() -> int:
 
 
 def _cap(log: Path) -> None:
-    """Keep a log that is written to by appending below its limit."""
-    if log.stat().st_size <= LOG_LIMIT:
+    """Keep a log that is being written to below its limit. Of one that was cut, the hole in front takes no room."""
+    if log.stat().st_blocks * 512 <= LOG_LIMIT:
         return
     log.with_suffix(".log.old").write_bytes(log.read_bytes())
     os.truncate(log, 0)

@@ -18,7 +18,7 @@ from engine.contract.rundir import RunDir
 from engine.contract.spec import Spec, Sweep
 from engine.contract.sweeps import Point
 
-from . import freeze, start
+from . import freeze, slurm, start
 
 Tell = Callable[[calls.Line], None]
 
@@ -112,6 +112,11 @@ def _start(made: calls.Sweeping, members: list[Member], base: Spec, runs: Path, 
     start.warn_of_logout(tell)
     made.sweep = f"{rundir.slug(base.name)}-sweep-{datetime.now():%Y%m%d}-{secrets.token_hex(2)}"
     created = [_create(runs, made, base, member) for member in members]
+    if base.launcher.kind == "slurm":
+        slurm.send(created, base.launcher, models)
+        for planned, run in zip(made.runs, created, strict=True):
+            planned.run = run.id
+        return
     for number, (planned, run) in enumerate(zip(made.runs, created, strict=True), start=1):
         planned.run = run.id
         try:

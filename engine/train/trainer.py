@@ -10,9 +10,9 @@ import contextlib
 import functools
 import math
 import os
-import shutil
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,54 +20,26 @@ import msgspec
 import torch
 from datasets import Dataset
 from peft.helpers import disable_input_dtype_casting
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from trl import SFTConfig, SFTTrainer
+from trl import SFTTrainer
 
 from engine.contract import durable, events
 from engine.contract.rundir import RunDir
 from engine.contract.spec import Spec
 
 from . import batch, checkpoint, compiling, duration, memory, plan
+from .arguments import arguments
 from .attention import tree_attention
 from .control import Control
 from .learn import Rows
 from .loss import summed_loss
 from .progress import Progress, not_finite, nothing_learned
+from .ranks import Ranks
 from .recorder import Recorder
 from .siblings import Siblings
+from .watch import Watch, due
 
 MEMORY_EVERY = 10.0  # seconds
 FULL = 16_000_000  # bytes free below which a failed write is put down to the disk
-
-
-class Watch(TrainerCallback):
-    """Decides after each step what happens next; the trainer then does it in the order log, evaluate, save."""
-
-    def __init__(self, spec: Spec, control: Control, recorder: Recorder) -> None:
-        self._spec = spec
-        self._control = control
-        self._recorder = recorder
-        self.stopped = False
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> TrainerControl:
-        step, last = state.global_step, state.global_step >= state.max_steps
-        evaluation = self._spec.evaluation
-        control.should_log = True
-        control.should_evaluate = last or step % int(evaluation.every) == 0 or _due(step, int(evaluation.sample_every))
-        control.should_save = last or step % int(self._spec.training.save_every) == 0
-        if self._control.take_save():
-            self._recorder.emit(events.Control(command="save-now", step=step))
-            control.should_save = True
-        if not last and self._control.stop():
-            self._recorder.emit(events.Control(command="stop", step=step))
-            self.stopped = control.should_save = control.should_training_stop = True
-        return control
-
-
-def _due(step: int, every: int) -> bool:
-    return bool(every) and step % every == 0
 
 
 class PersonaTrainer(SFTTrainer):
@@ -90,10 +62,13 @@ class PersonaTrainer(SFTTrainer):
         evaluate_rows: Callable[[Any], float | None] | None,
         sample: Callable[[Any, int], None] | None,
         abilities: Callable[[Any, int], None] | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks or Ranks()
+        self.sharded = bool(self.ranks.several and spec.training.shard is True)  # each process holds a part of it
         self.run, self.spec, self.base = run, spec, base
         self.recorder = recorder
-        self.progress = Progress(batch_tokens=int(spec.training.batch_tokens))
+        self.progress = Progress(batch_tokens=int(spec.training.batch_tokens), world=self.ranks.world)
         self.rows = rows
         self._evaluate_rows, self._sample, self._abilities = evaluate_rows, sample, abilities
         self._records: events.Stream | None = None
@@ -102,17 +77,17 @@ class PersonaTrainer(SFTTrainer):
         self.last_loss: float | None = None
         self.eval_loss: float | None = None
         self._saved_size, self._evaluated = 0, -1
-        self._memory_at = 0.0
+        self._memory_at, self._memory_due = 0.0, False
         self.pace = duration.Pace()
-        self.compiled = compiling.worthwhile(spec, rows, device)
+        self.compiled = not self.sharded and compiling.worthwhile(spec, rows, device)
         if self.compiled:
             compiling.compile_layers(model)
-        self.watch = Watch(spec, control, recorder)
+        self.watch = Watch(spec, control, recorder, self.ranks)
         self.siblings, self.why = Siblings(run, spec), ""
         steps = int(spec.training.max_steps)
         super().__init__(
             model=model,
-            args=_arguments(spec, run, device),
+            args=arguments(spec, run, device, self.ranks),
             train_dataset=Dataset.from_dict({"step": range(steps)}),
             processing_class=tokenizer,
             data_collator=lambda items: items[0],
@@ -128,6 +103,12 @@ class PersonaTrainer(SFTTrainer):
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
+    def get_train_dataloader(self) -> Any:
+        """The numbers of the steps; several processes get the same ones, and share out the rows themselves."""
+        if not self.ranks.several:
+            return super().get_train_dataloader()
+        return torch.utils.data.DataLoader(self.train_dataset, batch_size=1, collate_fn=self.data_collator)
+
     def training_step(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
         """Forward and backward for all rows of one optimizer step; returns its mean nats per learned token."""
         self._began = time.perf_counter()
@@ -140,13 +121,13 @@ class PersonaTrainer(SFTTrainer):
             raise nothing_learned(self.state.global_step + 1)
         model.train()
         loss, self._computed = torch.zeros((), device=self.args.device), 0
-        for part in batch.parts(rows, self.spec.training):
-            layout = batch.pack(part) if self.packed else batch.pad(part, self._pad_id)
-            if not layout.targets:
-                continue
-            loss += self._pass(model, layout, learned)
+        layouts = self._layouts(rows)
+        for number, (layout, counts) in enumerate(layouts, 1):
+            with self._synchronised(model, number == len(layouts)):
+                loss += self._pass(model, layout, learned, counts)
             self._computed += layout.computed
             self.recorder.beat()
+        loss = self._together(loss)
         if not math.isfinite(loss.item()):
             raise not_finite("loss", self.state.global_step + 1, self.newest())
         if first:
@@ -156,17 +137,47 @@ class PersonaTrainer(SFTTrainer):
         self._step_rows, self._step_learned = len(rows), learned
         return loss
 
+    def _layouts(self, rows: Sequence[batch.Row]) -> list[tuple[batch.Layout, bool]]:
+        """What this process passes through the model for a step, and whether it counts.
+
+        Processes that train together must all take part in a backward pass, even one whose share is empty.
+        """
+        ours = batch.share(rows, self.ranks.rank, self.ranks.world, self.spec.training)
+        made = [(layout, True) for layout in self._laid_out(ours)]
+        least = int(self.ranks.most(len(made), self.args.device)) if self.sharded else 1
+        if len(made) < least:
+            idle = made[0][0] if made else next(self._laid_out(rows))
+            made += [(idle, False)] * (least - len(made))
+        return made
+
+    def _laid_out(self, rows: Sequence[batch.Row]) -> Iterator[batch.Layout]:
+        parts = batch.parts(rows, self.spec.training) if rows else ()
+        layouts = (batch.pack(part) if self.packed else batch.pad(part, self._pad_id) for part in parts)
+        return (layout for layout in layouts if layout.targets)
+
+    def _synchronised(self, model: Any, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Several processes exchange their gradients once a step, at its last part."""
+        return contextlib.nullcontext() if last or not self.ranks.several else self.accelerator.no_sync(model)
+
+    def _together(self, loss: torch.Tensor) -> torch.Tensor:
+        """The loss over all processes, and now and then what memory they all have."""
+        due = self.ranks.first and time.monotonic() - self._memory_at >= MEMORY_EVERY
+        total, computed, said = self.ranks.total(loss.item(), self._computed, due, device=self.args.device)
+        self._computed, self._memory_due = int(computed), said > 0
+        return loss if not self.ranks.several else torch.tensor(total, device=loss.device)
+
     @property
     def packed(self) -> bool:
         """Whether rows lie in one sequence, what they share only once."""
         return bool(self.spec.training.packing)
 
-    def _pass(self, model: Any, layout: batch.Layout, learned: int) -> torch.Tensor:
-        """Forward and backward of one part of a step; its share of the step's loss."""
+    def _pass(self, model: Any, layout: batch.Layout, learned: int, counts: bool = True) -> torch.Tensor:
+        """Forward and backward of one part of a step; its share of the step's loss, 0 where it does not count."""
         with tree_attention(model) if self.packed else contextlib.nullcontext(), self._cast_once():
             with self.compute_loss_context_manager():
-                share = self._forward(model, layout) / learned
-            self.accelerator.backward(share)
+                share = self._forward(model, layout) / learned * counts
+            # Gradients are averaged over the processes, and this one's share is of the whole step.
+            self.accelerator.backward(share * self.ranks.world)
         return share.detach()
 
     def _cast_once(self) -> contextlib.AbstractContextManager[None]:
@@ -219,9 +230,9 @@ class PersonaTrainer(SFTTrainer):
             raise nothing_learned(step)
         if norm is not None and not math.isfinite(norm) and not self.args.fp16:
             raise not_finite("gradient", step, self.newest())
-        if time.monotonic() - self._memory_at >= MEMORY_EVERY:
+        if self._memory_due:
             self._memory_at = time.monotonic()
-            self.recorder.emit(memory.event(self.run.path, self.args.device))
+            self.recorder.emit(memory.of_all(self.ranks.gathered(memory.event(self.run.path, self.args.device))))
 
     def _say_records(self) -> None:
         """How many records a stream has: at first as they can be estimated, then as they were counted."""
@@ -251,18 +262,27 @@ class PersonaTrainer(SFTTrainer):
         step = self.state.global_step
         if step == self._evaluated:
             return {}  # the library asks again at the end of its epoch
-        with compiling.uncompiled() if self.compiled else contextlib.nullcontext():
+        with compiling.uncompiled() if self.compiled else self._callable():
             self._watch_step(step)
         return {}
+
+    def _callable(self) -> contextlib.AbstractContextManager[None]:
+        """What answers need of a model that is split."""
+        if not self.sharded:
+            return contextlib.nullcontext()
+        from .shard import outer_layers
+
+        return outer_layers(self.model)
 
     def _watch_step(self, step: int) -> None:
         evaluation = self.spec.evaluation
         self._evaluated, last = step, step >= self.state.max_steps
         if self._evaluate_rows and (last or step % int(evaluation.every) == 0):
             self._evaluate_heldout(self._evaluate_rows, step)
-        if self._abilities and (last or step % int(evaluation.every) == 0):
+        alike = self.ranks.first or self.sharded  # where each has the whole model, one is enough
+        if alike and self._abilities and (last or step % int(evaluation.every) == 0):
             self._abilities(self.model, step)
-        if self._sample and evaluation.sample_every and (last or _due(step, int(evaluation.sample_every))):
+        if alike and self._sample and evaluation.sample_every and (last or due(step, int(evaluation.sample_every))):
             self.recorder.phase("sampling")
             self._sample(self.model, step)
         self.recorder.phase("training", total=self.state.max_steps, unit="steps", done=step)
@@ -282,7 +302,7 @@ class PersonaTrainer(SFTTrainer):
         seconds = time.perf_counter() - began
         train, rows = progress.evaluated(), len(self.rows.heldout)
         self.recorder.emit(events.Eval(step=step, loss=loss, rows=rows, seconds=seconds, best=best, train=train))
-        if step < self.state.max_steps and (why := self.siblings.clearly_worse()):
+        if step < self.state.max_steps and (why := self.ranks.told(self.siblings.clearly_worse())):
             self.recorder.log(why)
             self.why, self.watch.stopped = why, True
             self.control.should_training_stop = self.control.should_save = True
@@ -294,10 +314,13 @@ class PersonaTrainer(SFTTrainer):
         """Seal a checkpoint: whole under its name, or not there at all."""
         step, began = self.state.global_step, time.perf_counter()
         target = self.run.checkpoint(step)
-        if target.exists():
+        if self.ranks.told(target.exists()):
             return
         if self.rows.stream:
             self.progress.stream = self.rows.stream.steps.position()
+        randoms = self._random_states() if self.ranks.several else {}
+        if not self.ranks.first:
+            return
         checkpoint.require_space(self.run, self._saved_size)
         staging = self.run.checkpoints / f".staging-{step}-{os.getpid()}"
         staging.mkdir(mode=0o700)
@@ -305,7 +328,10 @@ class PersonaTrainer(SFTTrainer):
             save_weights(self.model, staging)
             self._save_optimizer_and_scheduler(str(staging))
             self._save_scaler(str(staging))
-            self._save_rng_state(str(staging))
+            for name, state in randoms.items():
+                (staging / name).write_bytes(state)
+            if not randoms:
+                self._save_rng_state(str(staging))
             self.state.save_to_json(str(staging / "trainer_state.json"))
             (staging / "progress.json").write_bytes(msgspec.json.encode(self.progress))
             durable.seal(staging, target, step=step, base=self.spec.model.fingerprint)
@@ -322,10 +348,25 @@ class PersonaTrainer(SFTTrainer):
         )
         checkpoint.rotate(self.run, self.spec.training.keep, self.progress.best_step)
 
+    def _random_states(self) -> dict[str, bytes]:
+        """Of all processes, as files of the library."""
+        with tempfile.TemporaryDirectory() as folder:
+            self._save_rng_state(folder)
+            ours = {file.name: file.read_bytes() for file in Path(folder).iterdir()}
+        return {name: state for states in self.ranks.gathered(ours) for name, state in states.items()}
+
     def restore(self, path: Path) -> None:
         """Take our own counters from the checkpoint that training resumes from."""
         self.progress = msgspec.json.decode((path / "progress.json").read_bytes(), type=Progress)
         self._saved_size = checkpoint.size_of(path)
+        if self.progress.world != self.ranks.world:
+            self.recorder.warn(
+                "other-processes",
+                f"Trained by {self.progress.world} at once up to step {self.progress.step}, by {self.ranks.world} from "
+                "here on: each step has the same rows; sums are rounded, and dropout is drawn, in another way.",
+                step=self.progress.step,
+            )
+            self.progress.world = self.ranks.world
         if self.rows.stream and self.progress.stream:
             self.recorder.phase("indexing", unit="B")
             self.rows.stream.go_on(self.progress.step, self.progress.stream, self.recorder.progress)
@@ -350,40 +391,3 @@ def save_weights(model: Any, folder: Path) -> None:
     """The adapter, or the whole model, as safetensors. The model card that PEFT adds names local paths, so it goes."""
     model.save_pretrained(str(folder), safe_serialization=True)
     (folder / "README.md").unlink(missing_ok=True)
-
-
-def copy_tokenizer(base: Path, folder: Path) -> None:
-    """What a tokenizer consists of, from one model folder into another."""
-    for pattern in ("tokenizer*", "special_tokens_map.json", "chat_template.jinja", "vocab.*", "merges.txt"):
-        for file in base.glob(pattern):
-            shutil.copyfile(file, folder / file.name)
-
-
-def _arguments(spec: Spec, run: RunDir, device: str) -> SFTConfig:
-    training, steps = spec.training, int(spec.training.max_steps)
-    return SFTConfig(
-        output_dir=str(run.path / "attempts"),  # nothing is written there by the library
-        per_device_train_batch_size=1,
-        gradient_accumulation_steps=1,
-        max_steps=steps,
-        learning_rate=float(training.learning_rate),
-        weight_decay=training.weight_decay,
-        max_grad_norm=training.max_grad_norm or 1e12,  # 0 would hide the norm as well
-        seed=training.seed,
-        bf16=spec.model.precision == "bf16",
-        fp16=spec.model.precision == "fp16",
-        use_cpu=device == "cpu",
-        optim="adamw_torch_fused",
-        gradient_checkpointing=False,  # the model was told already, where it is wanted
-        train_sampling_strategy="sequential",
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        eval_strategy="no",
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        dataset_kwargs={"skip_prepare_dataset": True},
-        max_length=None,
-    )

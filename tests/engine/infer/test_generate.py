@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 
@@ -224,30 +225,49 @@ def test_an_exception_in_the_middle_leaves_the_model_healthy(adapters):
 
 
 def test_what_prompts_begin_with_is_computed_once_for_all_questions(computed):
-    from engine.infer.prefix import KEPT, Head, Prefixes
+    from engine.infer.generate import answering
+    from engine.infer.prefix import Prefixes, pieces
 
     tuned = with_adapter(plain_model(), strength=0.3)
     kept, voices = Prefixes(), ["__base__", "default"]
 
-    def ask(prompt, tokens=len(SYSTEM)):
-        options = Generation(max_new_tokens=12)
-        head = Head(tokens, tuple(voices), kept)
-        computed.clear()
-        return generate(tuned, [prompt] * 2, stop_ids=(), pad_id=STOP, options=options, adapters=voices, head=head)
+    def begin(voice, prompt, ends):
+        @contextlib.contextmanager
+        def speaking():
+            with answering(tuned), tuned.disable_adapter() if voice == "__base__" else contextlib.nullcontext():
+                yield
 
+        return kept.begin(tuned, voice, prompt, pieces(prompt, ends), speaking)
+
+    def ask(prompts, *ends):
+        computed.clear()
+        begun = [begin(*row) for row in zip(voices, prompts, ends, strict=True)]
+        options = Generation(max_new_tokens=12)
+        return generate(tuned, prompts, stop_ids=(), pad_id=STOP, options=options, adapters=voices, begun=begun)
+
+    def plain(prompts):
+        options = Generation(max_new_tokens=12)
+        return generate(tuned, prompts, stop_ids=(), pad_id=STOP, options=options, adapters=voices)
+
+    end = [len(SYSTEM)]
     for prompt in BEHIND:
-        first, sizes = ask(prompt), list(computed)
-        assert first == generate(
-            tuned, [prompt] * 2, stop_ids=(), pad_id=STOP, options=Generation(max_new_tokens=12), adapters=voices
-        )
-        behind = (2, len(prompt) - len(SYSTEM))
-        assert sizes[:2] == [(2, len(SYSTEM)), behind] if prompt is BEHIND[0] else sizes[0] == behind
-    assert ask(BEHIND[0]) == ask(BEHIND[0]) and computed[0] == (2, len(PROMPTS[0]))  # what is kept does not grow
-    for start in range(50, 50 + KEPT):  # other system prompts; the first one then has gone
-        ask([start, *BEHIND[0]])
-    ask(BEHIND[0])
-    assert computed[0] == (2, len(SYSTEM))
-    assert ask(BEHIND[0], tokens=5) and computed[0] == (2, len(BEHIND[0]))  # too short to be worth it
+        answered, sizes = ask([prompt] * 2, end, end), list(computed)
+        assert answered == plain([prompt] * 2)
+        new = [(1, len(SYSTEM))] * 2 if prompt is BEHIND[0] else []
+        assert sizes[: len(new) + 1] == [*new, (2, len(prompt) - len(SYSTEM))]
+    # Each voice has said something else since: two beginnings of different lengths, and only what is new is computed.
+    longer = [[*BEHIND[0], *range(70, 95), 7, 8], [*BEHIND[0], *range(30, 80), 7, 8]]
+    ends = [[len(SYSTEM), len(prompt) - 2] for prompt in longer]
+    first = ask(longer, *ends)
+    behind = [(1, end - len(SYSTEM)) for _, end in ends]
+    assert computed[:3] == [*behind, (2, 2)]
+    assert ask(longer, *ends) == first and computed[0] == (2, 2)  # what is kept does not grow
+    assert first == plain(longer)
+    one = ask([longer[0], BEHIND[1]], ends[0], [])  # one of the two begins with nothing known
+    assert computed[0] == (2, len(BEHIND[1])) and one == plain([longer[0], BEHIND[1]])
+    kept.most = 0  # no room: the next one is not kept, and the answer is the same
+    assert ask([[50, *longer[0]]] * 2, [40], [40]) == plain([[50, *longer[0]]] * 2) and not kept._kept
+    assert pieces(range(40), [5, 18, 20, 34, 900]) == (18, 34)  # too near to each other, or not in the prompt
 
 
 def test_the_vocabulary_is_given_whole_rows_not_views(model, monkeypatch):

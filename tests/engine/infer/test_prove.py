@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from safetensors.torch import load_file, save_file
 
-from engine.contract import calls, durable
+from engine.contract import calls, durable, proofs
 from engine.infer.loss import answer_loss
 from engine.infer.prove import LEAST_PROBES, NEUTRAL, loss_sentence, prove
 from engine.infer.session import open_session
@@ -30,6 +30,7 @@ def test_an_adapter_that_changes_answers_is_effective_and_the_proof_is_kept(make
     assert proof.first_difference == [pair.first_difference for pair in proof.answers]
     assert (proof.missing_keys, proof.unexpected_keys, proof.active) == (0, 0, True)
     assert proof.warnings == []
+    assert proofs.is_current(run, proof)
     assert msgspec.json.decode((run.path / "proof.json").read_bytes(), type=calls.Proof) == proof
     phases = dict.fromkeys(line.phase for line in told if isinstance(line, calls.Progress))
     assert list(phases) == ["importing", "loading the model", "answering", "comparing", "held-out loss"]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from engine.contract.errors import MoltingError
-from engine.models import quantized
+from engine.models import quantized, rope
 from engine.models.adapters import attach_adapter
 from engine.models.device import choose_device, choose_precision, cpu_has_bf16
 from engine.models.load import LoadedModel, LoadOptions, load_base, load_tokenizer
@@ -204,6 +204,29 @@ def test_rope_is_applied_and_survives_saving(folder: Path, tmp_path: Path) -> No
     reloaded = load_base(tmp_path / "saved", LoadOptions(precision="fp32", device="cpu"))
     assert torch.equal(logits(reloaded.model), logits(stretched.model))
     assert torch.equal(logits(load_base(tmp_path / "saved", linear(4.0)).model), logits(stretched.model))
+    with pytest.raises(MoltingError, match="already stretches its context"):
+        load_base(tmp_path / "saved", linear(2.0))
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "yarn"])
+def test_other_ropes_are_applied_and_survive_saving(folder: Path, tmp_path: Path, kind: str) -> None:
+    options = LoadOptions(precision="fp32", device="cpu", rope={"rope_type": kind, "factor": 4.0})
+    plain, stretched = load_base(folder, linear(1.0)).model, load_base(folder, options).model
+    own = plain.config.max_position_embeddings
+    assert rope.window(stretched.config) == 4 * own
+    long = torch.arange(2 * own)[None] % 400 + 3
+    with torch.no_grad():
+        short = torch.allclose(logits(plain), logits(stretched), atol=1e-5)
+        assert short == (kind == "dynamic")  # short texts stay as they were
+        assert not torch.allclose(plain(input_ids=long).logits, stretched(input_ids=long).logits)
+
+    stretched.save_pretrained(tmp_path / "saved")
+    load_tokenizer(folder).save_pretrained(tmp_path / "saved")
+    for again in (LoadOptions(precision="fp32", device="cpu"), options):
+        reloaded = load_base(tmp_path / "saved", again).model
+        assert rope.window(reloaded.config) == 4 * own
+        with torch.no_grad():
+            assert torch.equal(reloaded(input_ids=long).logits, stretched(input_ids=long).logits)
     with pytest.raises(MoltingError, match="already stretches its context"):
         load_base(tmp_path / "saved", linear(2.0))
 

@@ -256,6 +256,12 @@ def test_a_thousand_nested_beginnings() -> None:
     assert len(batch.pack(rows).targets) == len(rows)
 
 
+DYNAMIC = {
+    "rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4},
+    "max_position_embeddings": 64,
+}
+
+
 @pytest.mark.parametrize(
     ("config", "longest", "why"),
     [
@@ -264,6 +270,8 @@ def test_a_thousand_nested_beginnings() -> None:
         (MistralConfig(**SHAPE, sliding_window=None), 128, ""),
         (Gemma3TextConfig(**SHAPE, sliding_window=16), 17, "slides over 16 tokens"),
         (LlamaConfig(**SHAPE, attention_dropout=0.1), 8, "drops attention"),
+        (LlamaConfig(**SHAPE | DYNAMIC), 65, "the longest text beside it"),
+        (LlamaConfig(**SHAPE | DYNAMIC), 64, ""),
         (GPT2Config(), 8, "gpt2 was not checked"),
         (MambaConfig(), 8, "mamba was not checked"),
         (Lfm2Config(), 8, "lfm2 was not checked"),

@@ -16,6 +16,7 @@ from engine.train import checkpoint
 from tests.support.world import World, metrics, read_events, wait_for, wait_for_step
 
 pytestmark = pytest.mark.slow
+STATE = (*checkpoint.REQUIRED, checkpoint.RANDOM[0])
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +90,9 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "one bit flipped": flip,
     "symlink for a file": link,
     "a pickle that nobody sealed": pickle_added,
-    **{f"no {name}": remove(name) for name in checkpoint.REQUIRED},
-    **{f"{name} never saved": forgotten(name) for name in checkpoint.REQUIRED},
-    **{f"{name} truncated": truncate(name) for name in (*checkpoint.REQUIRED, "adapter_model.safetensors")},
+    **{f"no {name}": remove(name) for name in STATE},
+    **{f"{name} never saved": forgotten(name) for name in STATE},
+    **{f"{name} truncated": truncate(name) for name in (*STATE, "adapter_model.safetensors")},
 }
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from safetensors.torch import load_file
 
 from engine.contract import calls, durable, events
 from engine.contract.rundir import RunDir
+from engine.train.progress import Progress
 from tests.support.world import World, kill, metrics, read_events, told, trainer_pid, wait_for, wait_for_step
 
 pytestmark = pytest.mark.slow
@@ -94,7 +96,15 @@ def test_accumulation_and_packing_never_change_the_gradient(world: World) -> Non
 
 def test_a_stream_resumes_exactly(world: World) -> None:
     plan = {"max_steps": 16, "save_every": 3, "batch": 2}
-    spec = world.persona("stream", count=9, training=plan, data={"stream": True, "heldout": "heldout.jsonl"})
+    abilities = world.root / "abilities.jsonl"
+    abilities.write_text('{"prompt": "2 + 2?", "expected": "4"}\n{"prompt": "A word that rhymes with sea"}\n')
+    spec = world.persona(
+        "stream",
+        count=9,
+        training=plan,
+        data={"stream": True, "heldout": "heldout.jsonl", "shuffle_buffer": 4},
+        evaluation={"every": 4, "sample_every": 8, "ability_probes": str(abilities)},
+    )
     undisturbed = world.finished(spec)
     run = world.train(spec)
     wait_for_step(run, 8)
@@ -106,6 +116,20 @@ def test_a_stream_resumes_exactly(world: World) -> None:
     funnel = [event for event in read_events(undisturbed, 1) if isinstance(event, events.Funnel)][-1]
     assert funnel.stream
     assert funnel.trained > 0
+    for said in (read_events(undisturbed, 1), read_events(run, 2)):
+        assert [(event.records, event.exact) for event in said if isinstance(event, events.Stream)][-1] == (9, True)
+    at = msgspec.json.decode((undisturbed.checkpoint(15) / "progress.json").read_bytes(), type=Progress).stream
+    assert at is not None and at.epoch == 3
+    watched = [event for event in read_events(undisturbed, 1) if isinstance(event, events.Ability)]
+    assert [event.step for event in watched] == [4, 8, 12, 16]
+    assert all(event.prompts == 2 and event.loss and event.base and event.kl > 0 for event in watched)
+    assert watched[-1].kl > watched[0].kl
+    assert [event.copied for event in read_events(undisturbed, 1) if isinstance(event, events.Sample)] != []
+    evaluations = [event for event in read_events(undisturbed, 1) if isinstance(event, events.Eval)]
+    losses = [metric.loss for metric in metrics(undisturbed).values()]
+    assert [event.train for event in evaluations] == pytest.approx(
+        [sum(losses[i : i + 4]) / 4 for i in range(0, 16, 4)]
+    )
 
 
 def test_early_stopping_ends_with_the_best_weights(world: World) -> None:

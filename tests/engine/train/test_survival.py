@@ -167,7 +167,8 @@ def test_a_finished_run_is_not_resumed(world: World, undisturbed: RunDir) -> Non
     assert "finished" in said.message
 
 
-def test_one_at_a_time_and_the_next_waits(world: World, spec: Path) -> None:
+def test_one_at_a_time_and_the_next_waits(world: World) -> None:
+    spec = world.persona("long", training=PLAN | {"max_steps": 500})  # none of them may end by itself
     first = world.train(spec)
     second = world.train(spec)
     wait_for(first, "training")
