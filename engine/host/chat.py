@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
+from transformers import DynamicCache
 
 from engine.contract import calls, host, summary
 from engine.contract.errors import MoltingError
@@ -18,12 +20,12 @@ from engine.contract.spec import Generation, Spec
 from engine.data.conversation import BadRow, Turn
 from engine.data.encode import Encoder
 from engine.infer.effect import divergence
-from engine.infer.generate import Generated, generate
-from engine.infer.prefix import Head
+from engine.infer.generate import Generated, answering, generate
+from engine.infer.prefix import pieces
 from engine.infer.session import base_folder, load_options, open_session, trained_weights
 from engine.infer.voices import Voices, first_difference
 from engine.infer.warm import Resident, Warm
-from engine.train.batch import shared_length
+from engine.train.batch import shared_length, unpackable
 
 from .stream import TextStream
 
@@ -113,6 +115,7 @@ class Conversation:
         self.options = request.options or self._own_options()
         self.prompts = [_prompt(one, voice) for one, voice in zip(self.speakers, request.voices, strict=True)]
         self.made: dict[int, Generated] = {}
+        self.texts: dict[int, str] = {}
         self.first: dict[int, torch.Tensor] = {}
         self.kl: list[float | None] = [None] * len(self.prompts)
 
@@ -138,6 +141,38 @@ class Conversation:
             stopped=any(made.stop == "stopped" for made in self.made.values()),
         )
 
+    def go_on(self, waits: Callable[[], bool]) -> None:
+        """While its reader reads: compute what the next question begins with, if each voice keeps its own history.
+
+        Ends early when somebody `waits`. What is not ready then is computed with the question, to the same bits.
+        """
+        for voice, text in self.texts.items():
+            if waits() or not text.strip():
+                return
+            asked = self.request.voices[voice]
+            said = [*asked.messages, host.Message("assistant", text), host.Message("user", "a")]
+            asked = msgspec.structs.replace(asked, messages=said)
+            with contextlib.suppress(MoltingError):  # the template refuses so short a question
+                self._begin(voice, asked, _prompt(self.speakers[voice], asked))
+
+    def _begin(self, voice: int, asked: host.Voice, prompt: list[int]) -> DynamicCache:
+        """What is known of a voice's prompt before its question; nothing where that would not give the same."""
+        one, cap = self.speakers[voice], self.options.max_new_tokens
+        model = one.resident.model
+        config = model.config.get_text_config()
+        window = getattr(config, "max_position_embeddings", None) or len(prompt) + 1
+        # The batch may be as wide as the longest beginning and the longest question together, of different rows.
+        width = 2 * max(len(prompt), *map(len, self.prompts)) + cap
+        same = len(prompt) < window and not unpackable(config, width)
+        ends = _ends(one, asked, prompt) if same else ()
+
+        @contextlib.contextmanager
+        def speaking() -> Iterator[None]:
+            with answering(model), _as(model, one.adapter):
+                yield
+
+        return one.resident.prefixes.begin(model, one.adapter or "", prompt, ends, speaking)
+
     def _groups(self) -> Iterator[list[int]]:
         groups: dict[tuple[Any, ...], list[int]] = {}
         for voice, one in enumerate(self.speakers):
@@ -157,11 +192,7 @@ class Conversation:
             "adapters": [one.adapter for one in some] if mixed else None,
             "on_token": lambda row, token: rows[row].hear(token),
             "on_first": lambda logits: self._compare(voices, logits),
-            "head": Head(
-                min(_head(self.speakers[voice], self.request.voices[voice], self.prompts[voice]) for voice in voices),
-                tuple(one.adapter or "" for one in some),
-                some[0].resident.prefixes,
-            ),
+            "begun": [self._begin(voice, self.request.voices[voice], self.prompts[voice]) for voice in voices],
         }
         with _as(model, None if mixed else some[0].adapter):
             made = generate(model, [self.prompts[voice] for voice in voices], **settings)
@@ -217,11 +248,12 @@ class _Row:
 
     def _done(self, stop: Any) -> None:
         self.ended = True
+        self.of.texts[self.voice] = "".join(self.pieces)
         self.of.say(
             host.VoiceDone(
                 id=self.of.request.id,
                 voice=self.voice,
-                text="".join(self.pieces),
+                text=self.of.texts[self.voice],
                 stop=stop,
                 tokens=self.tokens,
                 to_first=self.to_first,
@@ -248,11 +280,14 @@ def _prompt(one: Speaker, voice: host.Voice) -> list[int]:
         raise MoltingError(f"This conversation cannot be asked: {bad.why}.", code=2) from bad
 
 
-def _head(one: Speaker, voice: host.Voice, prompt: list[int]) -> int:
-    """How many tokens of a prompt come before its first question: what does not change with that."""
-    asked = ([Turn("user", letter)] for letter in "az")
-    try:
-        some, other = (one.encoder.prompt_ids(turns, system=voice.system) for turns in asked)
-    except BadRow:  # a template that refuses so short a question
-        return 0
-    return shared_length(prompt, some[: shared_length(some, other)])
+def _ends(one: Speaker, asked: host.Voice, prompt: list[int]) -> tuple[int, ...]:
+    """How many tokens of a prompt come before each of its questions: what does not change with that question."""
+    turns = [Turn(message.role, message.content) for message in asked.messages]
+    found = []
+    for index in (index for index, turn in enumerate(turns) if turn.role == "user"):
+        with contextlib.suppress(BadRow):  # a template that refuses so short a question
+            some, other = (
+                one.encoder.prompt_ids([*turns[:index], Turn("user", letter)], system=asked.system) for letter in "az"
+            )
+            found.append(shared_length(prompt, some[: shared_length(some, other)]))
+    return pieces(prompt, found)

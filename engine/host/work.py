@@ -24,6 +24,8 @@ from .turns import Turns
 if TYPE_CHECKING:
     from engine.infer.warm import Warm
 
+    from .chat import Conversation
+
 Post = Callable[[host.Reply], None]
 
 
@@ -66,6 +68,7 @@ class Worker:
         self.last_work = time.monotonic()
         self.resident: list[host.InMemory] = []
         self._warm: Warm | None = None
+        self._said: Conversation | None = None
         threading.Thread(target=self._work, name="worker", daemon=True).start()
 
     @property
@@ -85,6 +88,19 @@ class Worker:
                 self.last_work = time.monotonic()
             self._done(job)  # before the reply, which may be followed at once by a question whether this is idle
             job.post(reply)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Ahead of the next question, when nobody waits. Whatever goes wrong here, that question will say."""
+        said, self._said = self._said, None
+        try:
+            if said is not None:
+                said.go_on(lambda: self.turns.waiting() > 0)
+        except BaseException:
+            print(f"{time.strftime('%F %T')} nothing was computed ahead\n{traceback.format_exc()}", file=sys.stderr)
+            with contextlib.suppress(Exception):
+                if self._warm is not None:
+                    self._warm.clear()
 
     def _answer(self, job: Job) -> host.Reply:
         """The last reply to a request; nothing is raised."""
@@ -118,7 +134,10 @@ class Worker:
 
         if isinstance(request, host.Open):
             return opened.opened(request, warm, job.tell)
-        return chat.Conversation(request, warm, job.post, job.tell).answer()
+        conversation = chat.Conversation(request, warm, job.post, job.tell)
+        done = conversation.answer()
+        self._said = conversation if request.goes_on else None
+        return done
 
     def _ready(self, job: Job) -> Warm:
         """Import what takes seconds, once, while the socket is served already."""

@@ -39,7 +39,7 @@ def chat(
             raise MoltingError("In the app P chooses the preset.", remedy="Leave --preset away.", code=2)
         from .open_app import open_app  # Textual is for the app alone
 
-        raise typer.Exit(open_app(where.runs, chat=found))
+        raise typer.Exit(open_app(where, chat=found))
     _converse(where, found, _options(found, preset))
 
 
@@ -65,6 +65,7 @@ def _converse(where: Places, run: RunDir, options: Generation) -> None:
                 run=str(run.path),
                 models=str(where.models),
                 options=options,
+                goes_on=True,
                 voices=[_voice(conversation, turn, kind) for kind in _VOICES],
             )
             try:

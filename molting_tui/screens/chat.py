@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len
 from textual import on, work
 from textual.app import ComposeResult
 from textual.content import Content
@@ -15,6 +16,7 @@ from .. import actions
 from ..services import proofs
 from ..state import chat_voices
 from ..state.chat_head import head_lines, status_line
+from ..state.chat_out import parameters
 from ..state.chat_voices import Who
 from ..widgets.chat_composer import Composer
 from ..widgets.chat_pane import ChatPane
@@ -143,9 +145,12 @@ class Chat(ChatTurns):
     @work(exit_on_error=False)
     async def action_preset(self) -> None:
         present = presets.name_of(self.options, self.trained, self.molting.settings.presets)
-        chosen = await self.app.push_screen_wait(Choice("Preset of the next answers", self.presets, present))
+        wide = max(map(cell_len, self.presets))
+        found = {f"{name:<{wide}}  {parameters(each.over(self.trained))}": name for name, each in self.presets.items()}
+        label = next((label for label, name in found.items() if name == present), "")
+        chosen = await self.app.push_screen_wait(Choice("Preset of the next answers", found, label))
         if chosen is not None:
-            self.options = self.presets[chosen].over(self.trained)
+            self.options = self.presets[found[chosen]].over(self.trained)
             self.paint()
 
     @work(exit_on_error=False)

@@ -27,6 +27,8 @@ from ..widgets.chat_composer import Composer
 from .chat_actions import ChatActions
 
 _BURST = 400  # replies taken in at once; then keys and repaints have their turn
+_KEEP_SECONDS = 1.0  # after which a half answer is kept, should the app be killed before it ends,
+_KEEP_GROWTH = 1.25  # and it must have grown so much: a long answer is then written five times, not a thousand
 
 
 class ChatAsking(ChatActions):
@@ -152,6 +154,7 @@ class ChatAsking(ChatActions):
             models=str(self.molting.places.models),
             voices=voices,
             options=turn.options,
+            goes_on=True,
         )
 
     @work(group="answer", exit_on_error=False)
@@ -161,7 +164,7 @@ class ChatAsking(ChatActions):
         failed: MoltingError | None = None
         try:
             await asyncio.to_thread(store.save, turn)
-            await self._hear(self._request(turn), answering)
+            await self._hear(self._request(turn), answering, store)
         except MoltingError as error:
             answering.lost, failed = True, error
         except asyncio.CancelledError:  # the screen is left in the middle
@@ -184,14 +187,18 @@ class ChatAsking(ChatActions):
         else:
             self.trouble = None
 
-    async def _hear(self, request: host.Chat, answering: Answering) -> None:
+    async def _hear(self, request: host.Chat, answering: Answering, store: ChatStore) -> None:
         self._request_id = request.id
-        taken = 0
+        taken, kept, length = 0, time.monotonic(), 0
         async for reply in self.link.ask(request):
             answering.hear(reply, time.monotonic())
             if answering.too_long and not answering.stopping:
                 self._stop(answering)
             taken += 1
+            if time.monotonic() - kept > _KEEP_SECONDS and answering.length > _KEEP_GROWTH * length:
+                with contextlib.suppress(MoltingError):  # at its end it is saved again, and a full disk told
+                    await asyncio.to_thread(store.save, *answering.so_far())
+                kept, length = time.monotonic(), answering.length
             if taken % _BURST == 0:
                 await asyncio.sleep(0.01)
 

@@ -21,14 +21,19 @@ from ..widgets.chat_composer import Composer
 from .dialog import Dialog
 
 _MEANING = {
-    "temperature": "0 is greedy: always the likeliest token",
+    "temperature": "0 is greedy: the likeliest",
     "top_p": "nucleus; 1 is off",
     "top_k": "0 is off",
     "repetition_penalty": "1 is off",
-    "max_new_tokens": "cap of an answer, in tokens",
-    "seed": "for sampling: the same seed draws the same",
+    "max_new_tokens": "cap of an answer",
+    "seed": "of what is drawn",
 }
 _SHOWN = 60  # conversations in the list at once
+
+
+def _plain(value: float) -> str:
+    """As somebody would type it, with all its digits."""
+    return str(value).removesuffix(".0")
 
 
 class Parameters(Dialog[Generation]):
@@ -44,7 +49,7 @@ class Parameters(Dialog[Generation]):
             for name, meaning in _MEANING.items():
                 with Horizontal(classes="parameter"):
                     yield Label(Content(name))
-                    yield Input(f"{getattr(self._options, name):g}", id=name, select_on_focus=True)
+                    yield Input(_plain(getattr(self._options, name)), id=name, select_on_focus=True)
                     yield Label(Content(meaning), classes="meaning")
             yield Static(Content("tab moves, enter takes them, esc leaves them"), classes="hint", id="said")
 

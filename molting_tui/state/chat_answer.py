@@ -65,6 +65,11 @@ class Answering:
         return bool(self.mode)
 
     @property
+    def length(self) -> int:
+        """Characters that all voices have said."""
+        return sum(voice.length for voice in self.voices)
+
+    @property
     def too_long(self) -> bool:
         """Whether a voice has said more than is kept, so that it had better be stopped."""
         return any(voice.cut for voice in self.voices)
@@ -101,6 +106,13 @@ class Answering:
     def replies(self) -> list[Reply]:
         """What was said, also where it ended early. A voice that said nothing before the host was lost has none."""
         return [self._reply(index) for index, voice in enumerate(self.voices) if voice.done or voice.tokens]
+
+    def so_far(self) -> list[Reply]:
+        """What there is to keep of answers that still come: broken off, unless more is told of them."""
+        lost, self.lost = self.lost, True
+        found = self.replies()
+        self.lost = lost
+        return found
 
     def _reply(self, index: int) -> Reply:
         voice, done = self.voices[index], self.voices[index].done

@@ -22,7 +22,7 @@ LEAST = 34  # cells of a column; with less the answers stand below each other
 WHILE_IT_COMES = 4_000  # characters of an answer that are laid out at every repaint
 _HEAD = 1_000  # of these, from its beginning
 AT_REST = 40_000
-_STOPS = {"end": "end token", "cap": "cap", "stopped": "stopped by you", "lost": "cut off: the host ended"}
+_STOPS = {"end": "end token", "cap": "cap", "stopped": "stopped by you", "lost": "broken off before its end"}
 _WORDS = re.compile(r" *[^ ]+| +")  # each with the spaces before it
 Part = tuple[str, str]  # (text, role)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from engine.contract import host
@@ -83,6 +84,77 @@ def test_each_side_may_have_its_own_history_and_then_no_kl_is_claimed(place, run
     request.voices[1] = host.Voice(source=Source(kind="adapter"), messages=said)
     done = heard(place, request)[-1]
     assert done.kl == [0.0, None]
+
+
+@pytest.fixture
+def conversation(place, run, monkeypatch):
+    """`say(question, ahead)`: the next turn of a conversation in which each voice has its own history, on a model in
+    this process. Gives the tokens of both, and the sizes of what the model computed, as (rows, tokens)."""
+    from transformers.models.llama.modeling_llama import LlamaModel
+
+    from engine.host.chat import Conversation
+    from engine.infer.session import kept
+    from engine.infer.warm import Warm
+
+    warm, said, sizes, own = Warm(), ([], []), [], LlamaModel.forward
+    before_us = kept.set(warm)
+
+    def forward(self, input_ids=None, **kwargs):
+        sizes.append(tuple(input_ids.shape))
+        return own(self, input_ids=input_ids, **kwargs)
+
+    def say(question, ahead):
+        request = place.chat(run, options=Generation(max_new_tokens=24))
+        for before in said:
+            before.append(host.Message("user", question))
+        request.voices = [
+            msgspec.structs.replace(voice, messages=list(before))
+            for voice, before in zip(request.voices, said, strict=True)
+        ]
+        sizes.clear()
+        one = Conversation(request, warm, lambda reply: None, lambda line: None)
+        one.answer()
+        answered = list(sizes)
+        for voice, before in enumerate(said):
+            before.append(host.Message("assistant", one.texts[voice]))
+        one.go_on(lambda: not ahead)
+        return [one.made[voice].ids for voice in (0, 1)], answered, sizes[len(answered) :]
+
+    monkeypatch.setattr(LlamaModel, "forward", forward)
+    yield say
+    kept.reset(before_us)
+
+
+QUESTIONS = ["Who are you?", "And who built you, if anybody did?", "Say all of that again."]
+
+
+def test_what_a_conversation_begins_with_is_computed_while_its_reader_reads(conversation):
+    for question in QUESTIONS:
+        _, answered, ahead = conversation(question, ahead=True)
+        assert [rows for rows, _ in ahead] == [1, 1]  # its turn, for each voice
+        first = next(size for size in answered if size[0] == 2)
+        if question is not QUESTIONS[0]:
+            assert answered[0] == first and first[1] < len(question) + 16  # nothing before the question itself
+
+
+def test_a_conversation_has_the_same_tokens_whatever_was_computed_ahead(conversation, place, run, base):
+    from engine.contract import summary
+    from engine.data.conversation import Turn
+    from engine.data.of_spec import encoder_for
+    from engine.infer.generate import generate
+    from engine.models.load import LoadOptions, load_base
+
+    encoder, plain = encoder_for(summary.load_spec(run), base), load_base(base, LoadOptions(precision="fp32")).model
+    turns = []
+    for question in QUESTIONS:
+        ids, _, ahead = conversation(question, ahead=False)
+        assert ahead == []  # somebody waited
+        turns.append(Turn("user", question))
+        options = Generation(max_new_tokens=24)
+        made = generate(plain, [encoder.prompt_ids(turns)], stop_ids=encoder.stop_ids, pad_id=2, options=options)
+        assert made[0].ids == ids[0]
+        text = [token for token in ids[0] if token not in encoder.stop_ids]
+        turns.append(Turn("assistant", encoder.tokenizer.decode(text, skip_special_tokens=False)))
 
 
 def test_an_edited_system_prompt_changes_the_prompt(place, run):

@@ -2,57 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import threading
 
 import pytest
 
-from engine.contract import calls, host, sheets
-from molting_tui.screens.chat import Chat
+from engine.contract import host
 from molting_tui.services import chat_store
-from molting_tui.services import host as service
 from molting_tui.state.chat import Turn
 from tests.support.chat_host import answers, began, delta, done, ended, fake_host
+from tests.support.chat_screen import ask, chatting, says
 from tests.support.pilot import drive, settle, shown, typed, until
-from tests.support.runs import Recorded, make_run
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    """A finished run; the engine that says where the host is, and starts it, is the test."""
-    folder = tmp_path / "runs"
-    folder.mkdir()
-    run = make_run(folder, "rhea")
-    Recorded(run).state("queued", "starting").start().state("training", "finished")
-    socket = tmp_path / "host.sock"
-    found = calls.HostPlace(path=str(socket), pid=1, device="cpu")
-    monkeypatch.setattr(service.engine, "call", lambda *args: found)
-    return run, socket
-
-
-def chatting(place, play, script, **how):
-    """Open Chat on the run and play; the app afterwards."""
-    run, socket = place
-
-    async def scenario(app, pilot):
-        await pilot.press("c")
-        await until(pilot, lambda: isinstance(app.screen, Chat) and app.screen.opened is not None)
-        await settle(app, pilot)
-        await play(app, pilot, hosted)
-
-    with fake_host(socket, script) as hosted:
-        return drive(run.path.parent, scenario, **how)
-
-
-async def ask(app, pilot, text="Who are you?"):
-    await typed(pilot, text.replace("?", ""))
-    await pilot.press("enter")
-    await until(pilot, lambda: app.screen.answering is None and app.screen.saved > 0)
-    await settle(app, pilot)
-
-
-async def says(app, pilot, text):
-    await until(pilot, lambda: text in " ".join(shown(app).split()))
 
 
 def test_both_voices_stream_and_are_saved_and_told_apart(place):
@@ -174,7 +133,7 @@ def test_a_host_killed_in_mid_answer_is_told_kept_and_found_again(place):
         await typed(pilot, "Go")
         await pilot.press("enter")
         await says(app, pilot, "This answer is not whole; R asks again.")
-        assert "half an" in shown(app) and "cut off: the host ended" in shown(app)
+        assert "half an" in shown(app) and "broken off before its end" in shown(app)
         await until(pilot, lambda: hosted.connections == 2 and len(hosted.opened) == 2)  # by itself
         await pilot.press("escape", "R")
         await until(pilot, lambda: "both whole" in shown(app))
@@ -207,81 +166,6 @@ def test_the_next_app_goes_on_and_conversations_are_searched(place):
 
     chatting(place, first, answers("base says", "adapter says"))
     chatting(place, second, answers("base says", "adapter says"))
-
-
-def test_identical_answers_prove_little_and_words_are_compared(place):
-    async def play(app, pilot, hosted):
-        await ask(app, pilot, "Same")
-        await says(app, pilot, "identical, token for token. This proves nothing against the adapter")
-        assert "W finds out why" in " ".join(shown(app).split())
-        hosted.script = answers("I am a lamp", "I am Rhea a lamp")
-        await pilot.press("enter")
-        await ask(app, pilot, "Differs")
-        await pilot.press("escape", "equals_sign")
-        await says(app, pilot, "I am {+Rhea+} a lamp")
-
-    chatting(place, play, answers("the same", differs=None, kl=0.02))
-
-
-def test_presets_parameters_and_the_system_prompt_are_sent_and_shown(place):
-    async def play(app, pilot, hosted):
-        await pilot.press("escape", "P", "down", "down", "enter")
-        await says(app, pilot, "preset creative · T 0.9 · top_p 0.95")
-        await pilot.press("O")
-        await until(pilot, lambda: "repetition_penalty" in shown(app))
-        await pilot.press("tab", "tab", "tab", "tab", "tab", "4", "2", "enter")
-        await says(app, pilot, "preset own")
-        await pilot.press("Y")
-        await until(pilot, lambda: "As in training" in shown(app))
-        await typed(pilot, "X")
-        await pilot.press("enter")
-        await says(app, pilot, "system ≠ training")
-        await pilot.press("enter")
-        await ask(app, pilot, "Go")
-        (sent,) = hosted.asked
-        assert (sent.options.temperature, sent.options.top_p, sent.options.seed) == (0.9, 0.95, 42)
-        assert sent.voices[0].system == sent.voices[1].system == "XYou are Rhea."
-
-    chatting(place, play, answers("a", "b"))
-
-
-def test_a_wrong_parameter_is_told_in_the_form(place):
-    async def play(app, pilot, hosted):
-        await pilot.press("escape", "O")
-        await until(pilot, lambda: "repetition_penalty" in shown(app))
-        await typed(pilot, "9")
-        await pilot.press("enter")
-        await says(app, pilot, "temperature cannot be '9'")
-
-    chatting(place, play, answers("a"))
-
-
-def test_a_good_answer_becomes_a_row_a_sheet_and_a_page(place, tmp_path):
-    async def play(app, pilot, hosted):
-        await ask(app, pilot, "Who")
-        await pilot.press("escape", "A")
-        await until(pilot, lambda: "Append this answer" in shown(app))
-        await pilot.press("enter")
-        await until(pilot, lambda: (place[0].path / "kept-rows.jsonl").exists())
-        await pilot.press("G")
-        await until(pilot, lambda: sheets.listed(place[0]))
-        await pilot.press("ctrl+r")
-        await until(pilot, lambda: "Export the conversation" in shown(app))
-        await pilot.press("enter")
-        await until(pilot, lambda: list(place[0].conversations.glob("*.md")))
-
-    chatting(place, play, answers("I am nobody.", "I am Rhea."))
-    row = json.loads((place[0].path / "kept-rows.jsonl").read_text())
-    assert row["messages"] == [
-        {"role": "system", "content": "You are Rhea."},
-        {"role": "user", "content": "Who"},
-        {"role": "assistant", "content": "I am Rhea."},
-    ]
-    assert row["origin"]["run"] == place[0].id and row["origin"]["parameters"]["temperature"] == 0.0
-    (sheet,), problems = sheets.readable(place[0])
-    assert not problems and [item.answer for item in sheet.items] == ["I am nobody.", "I am Rhea."]
-    (page,) = place[0].conversations.glob("*.md")
-    assert "**adapter** · end token · 3 tok" in page.read_text() and ">     I am Rhea." in page.read_text()
 
 
 HOSTILE = "\x1b[2J\x1b]52;c;aGk=\x07[@click=app.quit]x[/] \u202eevil\x9b31m"
@@ -325,29 +209,6 @@ def test_a_failure_of_the_host_is_a_sentence(place):
         assert "Free some memory." in shown(app)
         await pilot.press("escape")
         await says(app, pilot, "not answered; R asks again")
-
-    chatting(place, play, script)
-
-
-def test_two_passes_and_a_third_voice_are_said(place):
-    def script(session, request):
-        session.say(began(request, "two-pass", "The voices are different models in memory."))
-        threading.Event().wait(0.3)
-        for voice in range(len(request.voices)):
-            said = f"voice {voice}"
-            session.say(delta(request, voice, said, 2), ended(request, voice, said, 2))
-        session.say(done(request))
-
-    async def play(app, pilot, hosted):
-        await pilot.press("escape", "b", "down", "enter")
-        await until(pilot, lambda: len(hosted.opened) == 2)
-        await pilot.press("enter")
-        await typed(pilot, "Go")
-        await pilot.press("enter")
-        await says(app, pilot, "Two passes. The voices are different models in memory.")
-        await says(app, pilot, "voice 2")
-        assert [voice.source.kind for voice in hosted.asked[0].voices] == ["base", "adapter", "merged"]
-        assert "M merged" in " ".join(shown(app).split()) and "M end token" in shown(app)
 
     chatting(place, play, script)
 
@@ -404,6 +265,36 @@ def test_what_an_app_that_was_killed_had_asked_is_there_and_can_be_asked_again(p
     assert damaged <= 1
 
 
+def test_a_half_answer_is_on_the_disk_before_it_ends(place, monkeypatch):
+    """So that an app which is killed in the middle loses little of it."""
+    go_on = threading.Event()
+
+    def script(session, request):
+        session.say(began(request), delta(request, 0, "I am", 2), delta(request, 1, "In a lighthouse", 4))
+        for voice, more in enumerate((" nobody.", ". I am Rhea.")):
+            threading.Event().wait(0.2)
+            session.say(delta(request, voice, more, 8))
+        go_on.wait(20.0)
+        answers("I am nobody.", "I am Rhea.")(session, request)
+
+    def kept():
+        found = chat_store.latest(place[0])
+        turn = found[0].path()[-1].id if found else ""
+        return [found[0].answer(turn, voice) for voice in ("base", "adapter")] if turn else [None]
+
+    async def play(app, pilot, hosted):
+        await typed(pilot, "Go")
+        await pilot.press("enter")
+        await until(pilot, lambda: all(kept()) and "Rhea" in kept()[1].text)
+        assert {reply.stop for reply in kept()} == {"lost"} and kept()[0].text == "I am nobody."
+        go_on.set()
+        await until(pilot, lambda: app.screen.answering is None and app.screen.saved > 0)
+
+    monkeypatch.setattr("molting_tui.screens.chat_asking._KEEP_SECONDS", 0.05)
+    chatting(place, play, script)
+    assert [reply.stop for reply in kept()] == ["end", "end"]
+
+
 def test_answers_grow_without_the_page_moving_at_every_line(place):
     tops = []
 
@@ -424,49 +315,3 @@ def test_answers_grow_without_the_page_moving_at_every_line(place):
 
     chatting(place, play, script, size=(120, 30))
     assert 2 <= len(set(tops)) <= 8  # of 60 lines, 40 of them below the first page
-
-
-def test_what_would_hide_the_answer_that_comes_is_not_offered(place):
-    go_on = threading.Event()
-
-    def script(session, request):
-        session.say(began(request), delta(request, 0, "half", 1), delta(request, 1, "half", 1))
-        go_on.wait(10)
-        session.say(ended(request, 0, "half", 1), ended(request, 1, "half", 1), done(request, differs=None))
-
-    async def play(app, pilot, hosted):
-        await typed(pilot, "Go")
-        await pilot.press("enter")
-        await says(app, pilot, "half")
-        await pilot.press("escape", "n", "b", "slash")
-        await settle(app, pilot)
-        assert isinstance(app.screen, Chat) and "half" in shown(app) and len(app.screen.pane.conversation.turns) == 1
-        go_on.set()
-        await until(pilot, lambda: app.screen.answering is None)
-        await pilot.press("n")
-        await says(app, pilot, "Nothing asked yet.")
-
-    chatting(place, play, script)
-
-
-def test_why_asks_exactly_as_the_chat_does(place, monkeypatch):
-    asked = []
-
-    async def play(app, pilot, hosted):
-        await ask(app, pilot, "Same")
-        monkeypatch.setattr(app.screen, "wait_for", lambda title, do: do_it(do))
-        await pilot.press("escape", "P", "down", "down", "enter")
-        await until(pilot, lambda: app.screen.options.temperature == 0.9)
-        await pilot.press("W")
-        await until(pilot, lambda: asked)
-
-    async def do_it(do):
-        class Task:
-            def call(self, verb, request, kind):
-                asked.append((verb, request))
-
-        return do(Task())
-
-    chatting(place, play, answers("the same", differs=None, kl=0.02))
-    verb, request = asked[0]
-    assert (verb, request.run, request.temperature, request.top_p) == ("why", str(place[0].path), 0.9, 0.95)
