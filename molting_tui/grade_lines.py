@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.contract.verdict import Agreement, Cycle, Evaluation
+from engine.contract.verdict import Agreement, Cycle, Evaluation, Judged
 
 from .terminal import one_line
 from .text import clock, plural
@@ -54,6 +54,18 @@ def cycle_lines(cycle: Cycle) -> Iterator[str]:
     yield f"time  {clock(cycle.seconds)}"
     for warning in cycle.warnings:
         yield f"warning  {one_line(warning)}"
+
+
+def judged_lines(judged: Judged) -> Iterator[str]:
+    """What a language model graded, and how far it agrees with people."""
+    yield from cycle_lines(judged.cycle)
+    yield f"discarded  {plural(judged.discarded, 'cell')} without two replies that agree"
+    for agreed in judged.agreements:
+        yield agreement_line(agreed)
+    if not judged.agreements:
+        yield "agreement  nobody else has graded these answers yet"
+    yield ""
+    yield f"A judge's grades are never part of a score. They are in {one_line(judged.grades)}."
 
 
 def agreement_line(each: Agreement) -> str:

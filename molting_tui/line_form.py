@@ -104,4 +104,10 @@ def place_lines(form: Form) -> Iterator[str]:
     for name, answer in answers:
         yield from ([name] if name else [])
         yield from (f"  {line}" for line in text.wrap(safe(answer).strip() or "(nothing was answered)", _WIDTH - 2))
+    if form.question and form.question.needs_facts:
+        for name, value in form.rubric.facts.items():
+            yield f"  fact  {one_line(name)}: {one_line(value if isinstance(value, str) else ', '.join(value))}"
+    if form.slot and form.grade.cells:  # graded in part, and left: only the other levels are wanted
+        given = "  ".join(f"{each.id} {form.grade.cells.get(each.id, '_')}" for each in form.rubric.dimensions)
+        yield f"  so far  {given}"
     yield ""

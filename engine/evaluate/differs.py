@@ -6,6 +6,7 @@ setting that one of them did not record is a warning, never a refusal.
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,12 +60,8 @@ def _instrument(a: Side, b: Side, found: Differs, same_run: bool) -> list[str]:
         found.instrument.append(
             _different("rubric", f"{one.rubric} {one.rubric_hash[:12]}", f"{two.rubric} {two.rubric_hash[:12]}")
         )
-    mine, theirs = {plain(each) for each in a.questions}, {plain(each) for each in b.questions}
-    if mine != theirs:
-        only = (len(mine - theirs), len(theirs - mine))
-        found.instrument.append(
-            _different("questions", f"{len(mine)}, {only[0]} only here", f"{len(theirs)}, {only[1]} only here")
-        )
+    if {plain(each) for each in a.questions} != {plain(each) for each in b.questions}:
+        found.instrument.append(_different("questions", _questions(a, b), _questions(b, a)))
     warnings += _decoding(a.header.decoding, b.header.decoding, found)
     if not same_run:
         if a.header.adapter and a.header.adapter == b.header.adapter and one.voice == two.voice != "base":
@@ -80,6 +77,14 @@ def _instrument(a: Side, b: Side, found: Differs, same_run: bool) -> list[str]:
     if judges:
         warnings.append(f"Graded by an AI assistant, not by a person: {' and '.join(judges)}.")
     return warnings
+
+
+def _questions(one: Side, other: Side) -> str:
+    """How many questions, how many the other was not asked, and the first of those."""
+    known = {plain(each) for each in other.questions}
+    only = [each for each in one.questions if plain(each) not in known]
+    first = f": “{textwrap.shorten(safe(only[0], False), _SHOWN, placeholder=' …')}”" if only else ""
+    return f"{len(set(map(plain, one.questions)))}, {len(only)} only here{first}"
 
 
 def _decoding(a: Decoding, b: Decoding, found: Differs) -> list[str]:

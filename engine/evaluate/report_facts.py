@@ -13,7 +13,7 @@ import msgspec
 from engine.checks.after import after
 from engine.checks.history import History, read_history
 from engine.checks.recall import Said
-from engine.contract import calls, durable, grades, rundir, sheets
+from engine.contract import calls, durable, grades, proofs, rundir, sheets
 from engine.contract import summary as runs
 from engine.contract.errors import MoltingError
 from engine.contract.lifecycle import Transition
@@ -32,7 +32,7 @@ _CHUNK = 1 << 20
 _SHOWN = 80
 # Keys that say nothing of what was taught: names, and where files lie, whose hashes tell what is in them.
 _NAMES = frozenset({"name", "parent", "data.date", "model.revision"})
-_NAMES |= {"data.train", "data.heldout", "data.system_file", "evaluation.probes"}
+_NAMES |= {"data.train", "data.heldout", "data.system_file", "evaluation.probes", "evaluation.ability_probes"}
 _FINGERPRINTS = {"data.sha256": "training rows (sha256)", "model.fingerprint": "base model (fingerprint)"}
 
 
@@ -107,8 +107,7 @@ def _read_proof(facts: Facts) -> None:
     try:
         raw = runs.read_small(run.proof)
         facts.proof = msgspec.json.decode(raw, type=calls.Proof)
-        sealed = run.adapter / durable.MANIFEST
-        facts.stale_proof = sealed.is_file() and run.proof.stat().st_mtime < sealed.stat().st_mtime
+        facts.stale_proof = (run.adapter / durable.MANIFEST).is_file() and not proofs.is_current(run, facts.proof)
     except FileNotFoundError:
         return
     except (OSError, ValueError, RecursionError, MoltingError):

@@ -57,7 +57,7 @@ def grade(
         if sheet:
             grades.sheet_to_grade(found, sheet)  # a wrong name is said here, not over the app
         plain = wanted == Wanted("")
-        raise typer.Exit(open_app(where.runs, grade=(found, None if plain else wanted)))
+        raise typer.Exit(open_app(where, grade=(found, None if plain else wanted)))
     _by_lines(where, found, wanted, json_wanted=json)
 
 

@@ -17,6 +17,7 @@ from engine.contract.safe import safe
 from engine.contract.verdict import Hit
 
 from .. import actions
+from ..grade_lines import end_lines
 from ..services import grades
 from ..services.grades import Sitting, Wanted
 from ..services.task import Cancelled, Task
@@ -24,7 +25,7 @@ from ..state.grading_form import Choice
 from ..state.grading_lines import question_line, status_line
 from ..text import wrap
 from ..widgets.grade_panes import AnswerPane, RubricPane
-from .grade_dialogs import GradeEnd, GradeNote
+from .grade_dialogs import LEAVES, GradeEnd, GradeNote
 from .job import Job
 from .page import Page
 
@@ -115,8 +116,8 @@ class GradingPage(Page):
         if isinstance(found, MoltingError):
             self.molting.fail(found)
         elif found is not None:
-            name = self.molting.runs.name(self.run.id)
-            if await self.app.push_screen_wait(GradeEnd(name, self.run.id, path, *found)):
+            title = f"Graded: {self.molting.runs.name(self.run.id)}"
+            if await self.app.push_screen_wait(GradeEnd(title, end_lines(self.run.id, path, *found), LEAVES)):
                 self.dismiss()
 
     def copyable(self) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 from textual import on
 from textual.app import ComposeResult
@@ -12,9 +11,7 @@ from textual.content import Content
 from textual.widgets import Input, Label, Static
 
 from engine.contract.safe import safe
-from engine.contract.verdict import Cycle, Evaluation
 
-from ..grade_lines import end_lines
 from .dialog import Dialog
 
 
@@ -47,26 +44,26 @@ class GradeNote(Dialog[str]):
         self.dismiss(event.value)
 
 
+LEAVES = "enter leaves, V then writes the report; esc goes back to the form: Backspace there undoes"
+CLOSES = "enter or esc closes; V then writes the report"
+
+
 class GradeEnd(Dialog[bool]):
-    """The score, how sure it is, how the rater did with what is known, and the next step. True: leave the form."""
+    """What a grading adds up to, as lines: a person's, with the next step, or a judge's. True: leave the form."""
 
     CSS_PATH = ["../styles/dialog.tcss", "../styles/grade.tcss"]  # type: ignore[assignment]  # Textual takes both
     BINDINGS = [("enter", "leave", "leave")]
 
-    def __init__(self, name: str, run: str, path: Path, cycle: Cycle | None, found: Evaluation) -> None:
+    def __init__(self, title: str, lines: Iterable[str], hint: str = CLOSES) -> None:
         super().__init__()
-        self._title = f"Graded: {safe(name, False)}"
-        self._lines = list(end_lines(run, path, cycle, found))
+        self._title, self._lines, self._hint = safe(title, False), list(lines), hint
 
     def compose(self) -> ComposeResult:
         with Vertical(classes="box graded"):
             yield Label(Content(self._title), classes="title")
             with VerticalScroll():
                 yield Static(Content("\n").join([Content(line) for line in self._lines]))
-            yield Static(
-                Content("enter leaves, V then writes the report; esc goes back to the form: Backspace there undoes"),
-                classes="hint",
-            )
+            yield Static(Content(self._hint), classes="hint")
 
     def on_mount(self) -> None:
         self.query_one(VerticalScroll).focus()

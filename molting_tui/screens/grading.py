@@ -10,6 +10,7 @@ from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 from engine.contract.sheets import Sheet
 
+from ..grade_lines import end_lines, judged_lines
 from ..services import grades
 from ..services.grades import Wanted
 from ..state.view import View
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _OWN, _BOTH, _PAIRS = "the run's answers", "the base's answers too, mixed in", "pairs: base against the run"
 _SHOW = "show what I graded"
+_JUDGE = "a language model as second rater: the judge of config.toml"
 
 
 async def grade(app: MoltingApp, run: RunDir, wanted: Wanted | None = None) -> None:
@@ -79,6 +81,8 @@ async def _what(app: MoltingApp, run: RunDir, sheet: Sheet, rater: str) -> Wante
         return grades.wanted_of(left)
     done = grades.finished(run, sheet, Wanted(rater))
     choices = [_OWN, *([_BOTH, _PAIRS] if len(sheet.voices) > 1 else []), *([_SHOW] if done else [])]
+    # Not before the rater is done, whom its levels would lead.
+    choices += [_JUDGE] if done and app.settings.judge.base_url else []
     chosen = choices[0]
     if len(choices) > 1:
         chosen = await app.push_screen_wait(Choice("Grade what?", choices, _SHOW if done else _OWN)) or ""
@@ -87,11 +91,26 @@ async def _what(app: MoltingApp, run: RunDir, sheet: Sheet, rater: str) -> Wante
         if isinstance(found, MoltingError):
             raise found
         if found is not None:
-            await app.push_screen_wait(GradeEnd(app.runs.name(run.id), run.id, done, *found))
+            await app.push_screen_wait(GradeEnd(f"Graded: {app.runs.name(run.id)}", end_lines(run.id, done, *found)))
+        return None
+    if chosen == _JUDGE:
+        await _judge(app, run, sheet)
         return None
     if not chosen:
         return None
     return Wanted(rater, mode="pairs" if chosen == _PAIRS else "cells", base=chosen == _BOTH)
+
+
+async def _judge(app: MoltingApp, run: RunDir, sheet: Sheet) -> None:
+    """The model of [judge] in the settings as a second rater, and how far it agrees with people."""
+    request = grades.judge_request(run, sheet, app.settings.judge)
+    name, model = app.runs.name(run.id), app.settings.judge.model
+    job = Job(f"{model} judges {name}", lambda task: task.call("judge", request, verdict.Judged))
+    judged = await app.push_screen_wait(job)
+    if isinstance(judged, MoltingError):
+        raise judged
+    if judged is not None:
+        await app.push_screen_wait(GradeEnd(f"Judged by {model}: {name}", judged_lines(judged)))
 
 
 async def _make_sheet(app: MoltingApp, run: RunDir) -> Sheet | None:

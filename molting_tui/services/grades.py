@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from engine.contract.errors import MoltingError
 from engine.contract.grades import AnyEvent, GradeFile, Opened
 from engine.contract.rubric import Rubric
 from engine.contract.rundir import RunDir
+from engine.contract.settings import Judge
 from engine.contract.sheets import Sheet
 
 from ..state.grading_form import Form
@@ -219,6 +221,38 @@ def hits(run: RunDir, wanted: Wanted, sheet: Sheet, task: Task) -> dict[str, lis
     """What the rules of the rubric say of every answer. MoltingError when the engine cannot tell."""
     request = verdict.PrechecksRequest(sheet=str(run.sheet(sheet.header.name)), rubric=_rubric(wanted, sheet))
     return task.call("prechecks", request, verdict.Prechecks).hits
+
+
+def judge_request(
+    run: RunDir, sheet: Sheet, judge: Judge, rubric: Path | None = None, *, base: bool = False
+) -> verdict.JudgeRequest:
+    """What the verb `judge` needs to grade a sheet by the endpoint of the settings.
+
+    MoltingError (code 2) where the settings name no judge, or a variable that is not set.
+    """
+    if not judge.base_url or not judge.model:
+        raise MoltingError(
+            "There is no judge in the settings.",
+            remedy="Set base_url and model in the section [judge] of config.toml.",
+            code=2,
+        )
+    key = os.environ.get(judge.api_key_env, "") if judge.api_key_env else ""
+    if judge.api_key_env and not key:
+        raise MoltingError(
+            f"The settings say that the judge's key is in {judge.api_key_env}, which is not set.",
+            remedy=f"export {judge.api_key_env}=…",
+            code=2,
+        )
+    return verdict.JudgeRequest(
+        run=str(run.path),
+        sheet=str(run.sheet(sheet.header.name)),
+        rubric=str(rubric) if rubric else "",
+        base=base,
+        base_url=judge.base_url,
+        model=judge.model,
+        key=key,
+        timeout=judge.timeout,
+    )
 
 
 def counted(run: RunDir, path: Path, task: Task) -> tuple[verdict.Cycle | None, verdict.Evaluation]:

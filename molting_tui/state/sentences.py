@@ -42,8 +42,20 @@ def _(rows: events.Funnel) -> str:
 
 
 @said.register
+def _(stream: events.Stream) -> str:
+    return f"{'' if stream.exact else 'about '}{stream.records:,} records in the file"
+
+
+@said.register
 def _(held: events.Eval) -> str:
-    return f"held-out loss {text.number(held.loss)} at step {held.step}{_BEST if held.best else ''}"
+    train = "" if held.train is None else f" (training {text.number(held.train)})"
+    return f"held-out loss {text.number(held.loss)}{train} at step {held.step}{_BEST if held.best else ''}"
+
+
+@said.register
+def _(kept: events.Ability) -> str:
+    loss = "" if kept.loss is None else f"loss {text.number(kept.loss)}, {text.number(kept.base)} before training, "
+    return f"{loss}KL {text.number(kept.kl)} from the base over {text.plural(kept.prompts, 'prompt')}"
 
 
 @said.register

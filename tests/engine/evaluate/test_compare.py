@@ -75,6 +75,8 @@ def test_another_instrument_is_not_compared(what: str) -> None:
     found = compared(a, b)
     assert found.verdict == "not comparable" and [each.what for each in found.differs.instrument] == [what]
     assert found.difference is found.p is found.interval is found.mdd is None and found.questions == []
+    if what == "questions":
+        assert found.differs.instrument[0].b == "8, 1 only here: “Another one?”"
     assert what in found.sentence and bool(found.regrade) == (what == "rubric")
 
 

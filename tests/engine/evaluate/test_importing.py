@@ -12,12 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.contract import grading, summary
+from engine.contract import calls, grading, summary
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 from engine.contract.verdict import CompareRequest, Imported, ImportRequest
 from engine.evaluate.compare import compare
 from engine.evaluate.importing import import_scores
+from engine.infer import why
+from engine.infer.session import trained_weights
+from engine.train import start
 
 SHARED = Path(os.environ.get("MOLTING_SHARED", Path(__file__).resolve().parents[4] / "shared")) / "data" / "claudio"
 recorded = pytest.mark.skipif(not SHARED.is_dir(), reason="the recorded cycles are not here (MOLTING_SHARED)")
@@ -221,3 +224,16 @@ def test_no_file_ends_in_a_traceback(tmp_path: Path, data: Any) -> None:
         assert error.code == 2
     else:
         assert 0 <= made.score <= 10
+
+
+def test_an_imported_run_was_not_trained_here_and_nobody_says_resume(tmp_path: Path) -> None:
+    """Neither `resume` nor "resume it" helps: there is nothing to go on from, and nothing that could answer."""
+    run = RunDir(Path(imported(tmp_path, {"scores": rows()}, rubric="claudio").path))
+    assert summary.summarise(run).imported
+    with pytest.raises(MoltingError, match="imported") as refused:
+        start.resume(calls.RunRequest(run=str(run.path), models=str(tmp_path)), None)
+    with pytest.raises(MoltingError, match="imported") as silent:
+        trained_weights(run)
+    found = why.why(calls.WhyRequest(run=str(run.path), models=str(tmp_path)), lambda line: None)
+    assert found.cause == "not_trained" and "imported" in found.sentence
+    assert "resume" not in refused.value.remedy + silent.value.remedy + found.remedy

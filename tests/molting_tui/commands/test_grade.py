@@ -144,6 +144,21 @@ def fair(said: Said) -> Reply:
     return json.dumps(known or {each.id: 2 for each in BY.dimensions})
 
 
+def test_what_was_graded_in_part_and_the_facts_are_printed(run: RunDir) -> None:
+    sitting = sit_down(run, Wanted("Bo"))
+    try:
+        form = sitting.form
+        sitting.say(form.level(2))
+        sitting.say(form.level(1))
+        page = list(line_form.place_lines(form))
+        assert "  so far  D1 2  D2 1  D3 _  D4 _  D5 _" in page
+        assert any("fact  builder: Inga Falk" in line for line in page) is form.question.needs_facts
+        line_form.enter(sitting, "210")
+        assert form.settled == 1 and not any("so far" in line for line in line_form.place_lines(form))
+    finally:
+        sitting.close()
+
+
 def test_a_judge_of_the_settings_grades_and_its_agreement_is_told(run: RunDir) -> None:
     grade_all(run, sheets.read(run.sheet("rhea-1")), lambda voice, number: 2)
     with standing(fair) as stand:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from textual.pilot import Pilot
 from engine.contract import grades, grading, rubric, sheets, summary
 from engine.contract.grades import GradeFile
 from engine.contract.rundir import RunDir
+from engine.contract.settings import Judge, Settings
 from molting_tui.app import MoltingApp
 from molting_tui.screens.grade import Grade, Pairs
 from molting_tui.screens.grade_dialogs import GradeEnd, GradeNote
 from molting_tui.screens.runs import Runs
+from tests.support.chat_endpoint import Reply, Said, standing
 from tests.support.graded import HEADING, RHEA, grade_all, graded_run
 from tests.support.pilot import drive, settle, shown, typed, until
 from tests.support.runs import finished_run
@@ -173,6 +176,34 @@ def test_a_long_and_hostile_answer_scrolls_in_80_by_24(run: RunDir) -> None:
         assert page.sitting.form.dimension.id == "D2"
 
     drive(run.path.parent, play, size=(80, 24))
+
+
+def test_who_has_graded_may_look_again_and_let_the_judge_grade_too(run: RunDir) -> None:
+    def fair(said: Said) -> Reply:
+        known = next((each.cells for each in BY.calibration if each.answer in said["messages"][1]["content"]), None)
+        return json.dumps(known or {each.id: 2 for each in BY.dimensions})
+
+    async def choose(app: MoltingApp, pilot: Pilot[Any], *keys: str) -> str:
+        await pilot.press("g")
+        await until(pilot, lambda: "Grade what?" in shown(app))
+        await pilot.press(*keys, "enter")
+        await until(pilot, lambda: isinstance(app.screen, GradeEnd), 60.0)
+        await settle(app, pilot)
+        said = shown(app)
+        await pilot.press("escape")
+        return said
+
+    async def play(app: MoltingApp, pilot: Pilot[Any]) -> None:
+        app.runs.view.choices["grade.rater"] = "Ana"
+        said = await choose(app, pilot)
+        assert "Graded: rhea" in said and "by Ana" in said and "goes back to the form" not in said
+        said = await choose(app, pilot, "down")
+        assert "Judged by m-1: rhea" in said and "judge m-1 and Ana: 100% of 40 cells" in said
+        assert "never part of a score" in said
+
+    grade_all(run, sheets.read(run.sheet("rhea-1")), lambda voice, number: 2)
+    with standing(fair) as stand:
+        drive(run.path.parent, play, settings=Settings(judge=Judge(base_url=stand.url, model="m-1")))
 
 
 def test_pairs_are_judged_with_four_keys(run: RunDir) -> None:
