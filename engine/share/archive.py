@@ -23,12 +23,14 @@ TEXTS = (
     "proof.json",
     "report.md",
     "report.html",
+    "generation.json",
+    r"curation/measures\.json",
     r"attempts/\d{1,6}/events\.jsonl",
     r"attempts/\d{1,6}/death\.json",
     r"adapter/[\w-]{1,80}\.json",
 )
-FROZEN = (r"answers/[\w.-]{1,120}\.jsonl", r"grades/[\w.-]{1,120}\.jsonl")
-ROWS = (r"inputs/[\w.-]{1,120}\.(?:jsonl?|csv|txt|jinja|parquet)",)
+FROZEN = (r"answers/[\w.-]{1,120}\.jsonl", r"grades/[\w.-]{1,120}\.jsonl", r"curation/\d{1,6}(?:\.choices)?\.jsonl")
+ROWS = (r"inputs/[\w.-]{1,120}\.(?:jsonl?|csv|txt|jinja|parquet|toml)",)
 WEIGHTS = (r"adapter/[\w.-]{1,120}\.safetensors",)
 
 _ALLOWED = re.compile("|".join([*TEXTS, *FROZEN, *ROWS, *WEIGHTS]))

@@ -51,7 +51,9 @@ def together(ids: list[str], known: Mapping[str, Summary | None]) -> list[str]:
     runs = [run for run in map(known.get, ids) if run is not None]
     if len(runs) == 1:
         only = runs[0]
-        family = [run for run in known.values() if run is not None and run is not only and _related(run, only)]
+        parent = known.get(only.parent)  # asked at every key: all runs are gone through only for a sweep
+        every = known.values() if only.sweep else [parent]
+        family = [run for run in every if run is not None and run is not only and _related(run, only)]
         return [only.id, *(run.id for run in _measured(family))]
     return [run.id for run in _measured(runs)]
 
