@@ -1,8 +1,8 @@
 """The one registry of what keys do: bindings, footer, help, command palette and docs/keys.md come from here.
 
 A key means the same on every screen; only what is typed into, as a field is, has keys of its own: the forms of grading
-and the line of Chat. What stops or destroys is a shifted letter, and asks once or can be taken back. No key that tmux,
-screen or a shell takes for itself: ctrl+a, ctrl+b, ctrl+o, ctrl+s, ctrl+space.
+and curating, and the line of Chat. What stops or destroys is a shifted letter, and asks once or can be taken back. No
+key that tmux, screen or a shell takes for itself: ctrl+a, ctrl+b, ctrl+o, ctrl+s, ctrl+space.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ SCOPES = {
     "grade": "Grade",
     "pairs": "Grade, pairs",
     "compare": "Compare",
+    "curate": "Curate",
 }
 
 
@@ -84,6 +85,7 @@ ACTIONS = (
     Action("raw-log", "l", "live", "raw log", "What the engine printed, a traceback too, or the log of events again."),
     Action("chat", "c", "runs live", "chat", "Ask base and adapter, side by side."),
     Action("edit", "e", "runs live", "edit a copy", "New run from this run's spec, in a form."),
+    Action("edit", "e", "curate", "edit", "Write the answer otherwise, and keep it so."),
     Action("edit", "e", "chat", "ask changed", "Ask the chosen question changed: a branch beside it."),
     Action("save-now", "w", "runs live", "save now", "Write a checkpoint at the next step."),
     Action("why", "W", "runs live chat", "why", "Find out why a run changed nothing, by measuring.", show=False),
@@ -101,8 +103,10 @@ ACTIONS = (
     Action("delete", "D", "data", "delete", "Delete the row; undo brings it back."),
     Action("undo", "u", "runs", "undo", "Bring back the runs deleted last.", show=False),
     Action("undo", "u", "data", "undo", "Take back the last change of rows.", show=False),
+    Action("hosts", "at", "runs", "other machines", "List the runs of other machines too, or no longer.", show=False),
     Action("empty-trash", "", "runs", "empty trash", "Delete what is in the trash, for good. Asks first.", show=False),
     Action("details", "v", "runs", "details", "Show or hide the pane beside the list.", show=False),
+    Action("details", "v", "curate", "refused", "What the gates refused, and why; or the answers again."),
     Action("details", "v", "data", "all", "Sums and charts over all rows, or the row again."),
     Action("tree", "T", "runs", "tree", "Runs below those they came from, sweeps together; or one list.", show=False),
     Action("sweep", "M", "runs", "sweep", "The runs of the sweep in one table, the best marked.", show=False),
@@ -120,9 +124,11 @@ ACTIONS = (
     Action("pan-right", "greater_than_sign", "live", "pan right", "Move what is zoomed to the right.", show=False),
     Action("older-sample", "left_square_bracket", "live", "older", "Answers of the step before.", show=False),
     Action("older-sample", "left_square_bracket", "chat", "branch before", "To the branch before.", show=False),
+    Action("older-sample", "left_square_bracket", "curate", "answer before", "To the answer before.", show=False),
     Action("older-sample", "left_square_bracket", "bench", "prompt before", "To the prompt before.", show=False),
     Action("newer-sample", "right_square_bracket", "live", "newer", "Answers of the step after.", show=False),
     Action("newer-sample", "right_square_bracket", "chat", "next branch", "To the next branch.", show=False),
+    Action("newer-sample", "right_square_bracket", "curate", "next answer", "To the next answer.", show=False),
     Action("newer-sample", "right_square_bracket", "bench", "next prompt", "To the next prompt."),
     Action("pane-rates", "1", "live", "rates", "Show or hide learning rate, gradient and tokens a second.", show=False),
     Action("pane-memory", "2", "live", "memory", "Show or hide the memory.", show=False),
@@ -154,6 +160,8 @@ ACTIONS = (
     Action("benches", "L", "bench", "others", "Look at another bench that was kept."),
     Action("grade", "g", "runs live", "grade", "Grade the run's answers: blind, by keys alone."),
     Action("grade", "g", "compare", "grade", "Grade the first run by the rubric of the second."),
+    Action("curate", "C", "runs live", "curate", "Choose among the run's own answers for its next set.", show=False),
+    Action("generations", "Z", "runs live", "generations", "The ledger of self-training: table and plot.", show=False),
     Action("report", "V", "runs live", "report", "Write the run's report and read it: verdict first.", show=False),
     Action("prove", "", "runs live", "prove", "Measure whether the training changed anything.", show=False),
     Action("next-step", "J", "runs live", "next step", "Do what comes next: the strip names it.", show=False),
@@ -162,11 +170,15 @@ ACTIONS = (
         for n in range(10)
     ),
     Action("commit", "enter", "grade", "commit", "The answer is graded: on to the next. Quoting: take the words."),
+    Action("keep", "y", "curate", "keep", "The answer goes into the next set of rows."),
+    Action("reject", "n", "curate", "reject", "The answer does not go into the next set."),
+    Action("take-back", "backspace", "curate", "undo", "Take the last choice back; without limit."),
     Action("take-back", "backspace", "grade pairs", "undo", "Take the last key back; without limit."),
     Action("comment", "m", "grade", "comment", "A note on this dimension; up and down put in its level texts."),
     Action("quote", "v", "grade", "quote", "Quote the answer: v begins, arrows move, v marks, Enter takes."),
     Action("flag", "f", "grade", "flag", "Mark the answer to be looked at again, or no longer."),
     Action("skip", "tab", "grade", "skip", "Later: it comes again when the others are done."),
+    Action("skip", "tab", "curate", "skip", "To the next answer without a choice."),
     Action("pause", "p", "grade pairs", "pause", "Stop the clock until the next key."),
     Action("accept", "y", "grade", "accept", "Take the machine's level; yours stays on record.", show=False),
     Action("overrule", "n", "grade", "overrule", "Keep your level; the machine's stays on record.", show=False),
@@ -315,9 +327,9 @@ def keys_page() -> str:
         "# Keys",
         "",
         "Every action of the app, by screen. The same list stands behind `?` in the app; ctrl+p finds an action by",
-        "name. A key means the same on every screen; only the forms of grading and the line of Chat, which are typed",
-        "into, have keys of their own. What stops or destroys takes a shifted letter, and asks once or can be taken",
-        "back.",
+        "name. A key means the same on every screen; only the forms of grading and curating, and the line of Chat,",
+        "which are typed into, have keys of their own. What stops or destroys takes a shifted letter, and asks once or",
+        "can be taken back.",
         "",
         "To change keys, write a `[keys]` section into `config.toml`: the action's name, then its keys, separated by",
         "commas. They replace the default ones, on every screen. A name that does not exist, or a key that would then",

@@ -8,12 +8,10 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual import work
-from textual.app import App
 from textual.content import Content
 from textual.filter import LineFilter
 from textual.message import Message
@@ -28,6 +26,8 @@ from . import actions
 from .actions import EVERYWHERE
 from .harmless import Ascii, Harmless
 from .look import Look
+from .machines import Folders as Folders
+from .machines import Machines
 from .screens.page import Page
 from .services.view_state import ViewStore
 from .services.watch import RunsWatch, Seen
@@ -40,9 +40,7 @@ if TYPE_CHECKING:
 
     from engine.contract.rows import DataRequest
 
-    from .services.gpu_watch import MachineSeen, MachineWatch
     from .services.grades import Wanted
-    from .state.gpu import Machine
     from .state.view import View
 
 # What only some sessions need is imported where it is used: the first screen stands sooner for it.
@@ -59,21 +57,13 @@ class RunsSeen(Message):
         self.seen = seen
 
 
-@dataclass(frozen=True)
-class Folders:
-    """Where runs and models are."""
-
-    runs: Path
-    models: Path
-
-
 def _actions_in_palette() -> type[Provider]:
     from .palette import ActionProvider
 
     return ActionProvider
 
 
-class MoltingApp(App[None]):
+class MoltingApp(Machines):
     """Owns nothing that matters: kill it at any moment, and the runs go on and nothing is lost."""
 
     TITLE = "molting"
@@ -91,9 +81,11 @@ class MoltingApp(App[None]):
         data: DataRequest | None = None,
         chat: RunDir | None = None,
         grade: tuple[RunDir, Wanted | None] | None = None,
+        curate: tuple[RunDir, str] | None = None,
     ) -> None:
-        """`show`, `data`, `chat`, `grade`: what to begin with. MoltingError (code 2) for an unusable keymap."""
+        """`show` … `curate`: what to begin with. MoltingError (code 2) for an unusable keymap."""
         self.look, self._show, self._data, self._chat, self._grade = look, show, data, chat, grade
+        self._curate = curate
         self.settings = settings
         super().__init__()
         self.places = places
@@ -102,8 +94,6 @@ class MoltingApp(App[None]):
         self.store = ViewStore(places.runs)
         self.runs = RunList(view=self.store.read())
         self.since = self.runs.view.last_seen  # when the user last looked, before now
-        self.machine: Machine | None = None  # what GPUs and host were seen to do last
-        self._machines: MachineWatch | None = None
         self._leaving = threading.Event()
         self._wanted_to_leave = 0.0
         self._demo = ""  # the run whose proof is shown when it is finished
@@ -134,6 +124,8 @@ class MoltingApp(App[None]):
             self.push_screen(Data(self._data))
         if self._grade:
             self._begin_grading(*self._grade)
+        if self._curate:
+            self._begin_curating(*self._curate)
         if self._chat:
             from .screens.chat import Chat
 
@@ -142,7 +134,7 @@ class MoltingApp(App[None]):
         self.set_interval(_SEEN_EVERY, self._note_seen)
         self.call_after_refresh(self._watch)  # reading runs must not hold up the first frame
         # After the first paint: what it imports is not needed for it.
-        self.set_timer(_LOOK_AROUND, self._watch_machine)
+        self.set_timer(_LOOK_AROUND, self.watch_machines)
 
     @work(exit_on_error=False)
     async def _begin_grading(self, run: RunDir, wanted: Wanted | None) -> None:
@@ -150,13 +142,11 @@ class MoltingApp(App[None]):
 
         await grade(self, run, wanted)
 
-    def _watch_machine(self) -> None:
-        from .services.gpu_watch import MachineWatch
+    @work(exit_on_error=False)
+    async def _begin_curating(self, run: RunDir, batch: str) -> None:
+        from .screens.curating import curate
 
-        self._machines = MachineWatch(self.places.runs, self.post_message).start()
-
-    def on_machine_seen(self, message: MachineSeen) -> None:
-        self.machine = message.machine
+        await curate(self, run, batch)
 
     def exit(self, *args: Any, **kwargs: Any) -> None:
         """Leave. Runs go on; what was seen up to now is not told as news next time."""
@@ -167,8 +157,7 @@ class MoltingApp(App[None]):
 
     def on_unmount(self) -> None:
         self._leaving.set()
-        if self._machines is not None:
-            self._machines.stop()
+        self.stop_watching()
 
     @work(thread=True, group="watch", exit_on_error=False)
     def _watch(self) -> None:
@@ -271,10 +260,6 @@ class MoltingApp(App[None]):
         """What is live now besides the run `without`, for the header."""
         live = [run for run in self.runs.live() if run.id != without]
         return live_line(live, self.runs.name(live[0].id) if live else "")
-
-    def tell(self, said: str, severity: str = "information") -> None:
-        """A toast of plain text."""
-        self.notify(said, severity=severity, markup=False)  # type: ignore[arg-type]
 
     def fail(self, error: MoltingError) -> None:
         """Show what could not be done and what to do about it."""
@@ -394,9 +379,10 @@ def run(
     data: DataRequest | None = None,
     chat: RunDir | None = None,
     grade: tuple[RunDir, Wanted | None] | None = None,
+    curate: tuple[RunDir, str] | None = None,
 ) -> int:
     """Show the app until the user leaves, `show` first; the exit status. Raises what crashed it."""
-    app = MoltingApp(places, settings, look, show, data, chat, grade)
+    app = MoltingApp(places, settings, look, show, data, chat, grade, curate)
     app.run(mouse=look.mouse)
     if app.crash is not None:
         raise app.crash

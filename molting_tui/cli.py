@@ -19,10 +19,13 @@ from .commands import (
     bench,
     chat,
     compare,
+    curate,
     data,
     demo,
     doctor,
+    draft,
     export,
+    generation,
     grade,
     host,
     import_,
@@ -30,8 +33,10 @@ from .commands import (
     judge,
     merge,
     model,
+    needle,
     pack,
     prove,
+    push,
     report,
     resume,
     runs,
@@ -60,6 +65,7 @@ HELP = """Molting fine-tunes a small chat model into a persona and shows, with e
   molting chat RUN            talk to both at once
   molting prove RUN           does the adapter change the model?
   molting why RUN             why did nothing change?
+  molting needle RUN          is a fact in a long text found again?
   molting pack RUN | unpack FILE   one file to keep or give away; open it
   molting export RUN          its curves for TensorBoard, trackio, Weights & Biases
   molting host                what the inference host keeps in memory; host free, host stop
@@ -68,11 +74,16 @@ HELP = """Molting fine-tunes a small chat model into a persona and shows, with e
   molting serve RUN           base and adapter for programs, OpenAI-compatible
   molting answers RUN         the rubric's questions, answered and sealed
   molting grade RUN           score them by rubric: blind, by keys alone
+  molting draft QUESTIONS     rows that say who it is, drafted from a persona's card
+  molting curate RUN          its own answers, gated and chosen, for the next set
+  molting generation RUN      the next generation from the base; the ledger of all
   molting judge RUN           a language model as a second rater
   molting import              answers and scores made elsewhere, as a run
   molting compare A B         better, worse, or not to be told
   molting report RUN          the cycle report, as Markdown and one HTML file
   molting vram                what holds the memory of the GPUs and of the host
+  molting push SPEC           copy a spec and its rows to the machine of --host
+  molting --host NAME …       any of these on another machine, by ssh
 
 RUN is an id, the beginning of one, or a name. `molting COMMAND --help` tells more."""
 
@@ -85,6 +96,11 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
+            if ctx.params.get("host") and (words := [*ctx._protected_args, *ctx.args])[:1] != ["push"]:
+                from .commands.over_ssh import over_ssh
+
+                # Not parsed here: the machine may know other commands than this one.
+                raise SystemExit(over_ssh(ctx.params, words))
             return super().invoke(ctx)
         except KeyboardInterrupt:
             raise SystemExit(INTERRUPTED) from None
@@ -118,6 +134,11 @@ def molting(
         Optional[Path],
         typer.Option("--runs", metavar="DIR", help="Folder of the runs; MOLTING_RUNS does the same."),
     ] = None,
+    host: Annotated[
+        Optional[str],
+        typer.Option("--host", metavar="NAME", help="Do it on that machine, by ssh: a name in config.toml, or me@box."),
+    ] = None,
+    show: Annotated[Optional[str], typer.Option("--show", metavar="RUN", help="Open the app on this run.")] = None,
     no_mouse: Annotated[bool, typer.Option("--no-mouse", help="The app leaves the mouse to the terminal.")] = False,
     ascii: Annotated[bool, typer.Option("--ascii", help="The app paints in plain ASCII.")] = False,
     version: Annotated[
@@ -125,14 +146,15 @@ def molting(
     ] = False,
 ) -> None:
     """Fine-tune a small chat model into a persona, watch it, and prove that it took."""
+    where = Places(runs, host, mouse=not no_mouse, ascii=ascii)
     if ctx.invoked_subcommand is None and sys.stdin.isatty() and terminal.out().tty:
         from .commands.open_app import open_app  # Textual is for the app alone: commands start without it
 
-        raise typer.Exit(open_app(runs, mouse=not no_mouse, ascii=ascii))
+        raise typer.Exit(open_app(where, show=where.find(show) if show else None))
     if ctx.invoked_subcommand is None:
         terminal.err().line(HELP)
         raise typer.Exit(2)
-    ctx.obj = Places(runs)
+    ctx.obj = where
 
 
 _COMMANDS: list[Callable[..., None]] = [
@@ -156,6 +178,7 @@ _COMMANDS: list[Callable[..., None]] = [
     report.report,
     pack.pack,
     pack.unpack,
+    push.push,
     export.export,
     vram.vram,
     host.host,
@@ -163,6 +186,10 @@ _COMMANDS: list[Callable[..., None]] = [
     bench.bench,
     serve.serve,
     why.why,
+    needle.needle,
+    draft.draft,
+    curate.curate,
+    generation.generation,
 ]
 for _command in _COMMANDS:
     app.command()(_command)

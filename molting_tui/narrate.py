@@ -11,7 +11,7 @@ from engine.contract.rundir import RunDir
 
 from . import terminal, text
 from .services.follow import Damage, Seen
-from .state import sentences
+from .state import overfit, sentences
 from .terminal import one_line
 
 _LIVE_EVERY = 5.0  # seconds between lines about steps
@@ -34,6 +34,8 @@ class Narrator:
         self._steps = 0
         self._loss: float | None = None
         self._eval: float | None = None
+        self._records: events.Stream | None = None
+        self._per_step = 0  # rows
         self._tokens = 0
         self._pace: float | None = None  # seconds a step, of this attempt alone
         self._made = 0  # steps of this attempt
@@ -111,6 +113,8 @@ class Narrator:
         rewound = max(0, self._step - start.step) if self._attempt > 1 else 0
         self._step, self._steps, self._told_at = start.step, start.steps, start.t
         self._tokens = start.tokens
+        per_step = start.plan.get("rows_per_step", 0)
+        self._per_step = per_step if isinstance(per_step, int) else 0
         said = one_line(sentences.said(start))
         again = f", {text.plural(rewound, 'step')} done again" if rewound else ""
         return [self._line(start.t, "start", said + again)]
@@ -118,6 +122,15 @@ class Narrator:
     @_tell.register
     def _(self, rows: events.Funnel) -> list[str]:
         return [self._line(rows.t, "rows", one_line(sentences.said(rows)))]
+
+    @_tell.register
+    def _(self, stream: events.Stream) -> list[str]:
+        self._records = stream
+        return [self._line(stream.t, "rows", sentences.said(stream))]
+
+    @_tell.register
+    def _(self, kept: events.Ability) -> list[str]:
+        return [self._line(kept.t, "ability", sentences.said(kept))]
 
     @_tell.register
     def _(self, phase: events.Phase) -> list[str]:
@@ -139,6 +152,8 @@ class Narrator:
         loss = "not finite" if metric.loss is None else text.number(metric.loss)
         rate = _rate(metric.rows, metric.seconds, "rows/s") + _rate(learned_from, metric.seconds, "tok/s")
         said = f"{metric.step}/{self._steps}  loss {loss}  lr {metric.lr:.2g}{rate}{_left(self._eta())}"
+        if seen := overfit.seen(self._records, metric.step * self._per_step):
+            said += f"  {seen}"
         return [self._line(metric.t, "step", said)]
 
     def _tell_pace(self, seconds: float) -> None:

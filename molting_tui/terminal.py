@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -87,6 +89,15 @@ def out() -> Terminal:
 
 def err() -> Terminal:
     return of(sys.stderr)
+
+
+def pause(seconds: float) -> None:
+    """Sleep; BrokenPipeError as soon as whoever reads stdout has gone, as at the other end of a dropped connection."""
+    watched = select.poll()
+    with suppress(OSError, ValueError):  # a stdout that is no file, as in a test
+        watched.register(sys.stdout.fileno(), 0)  # errors and hang-ups are told unasked
+    if any(happened & (select.POLLERR | select.POLLHUP) for _, happened in watched.poll(seconds * 1000)):
+        raise BrokenPipeError
 
 
 def _speaks_unicode(stream: TextIO, env: Mapping[str, str]) -> bool:

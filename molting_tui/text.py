@@ -108,6 +108,11 @@ def percent(share: float) -> str:
     return f"{share * 100:.0f} %"
 
 
+def fine_percent(share: float) -> str:
+    """`0.057 %`, `4.2 %`, `34 %`."""
+    return f"{share * 100:.2g} %" if share < 0.1 else percent(share)
+
+
 def plural(count: int, one: str, many: str = "") -> str:
     """`1 row`, `1,200 rows`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

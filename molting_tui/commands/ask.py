@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -11,18 +11,19 @@ from engine.contract import calls
 from .. import terminal, voices
 from ..services import engine
 from .context import Json, Run, places, print_json, progress
+from .sampling import MaxNewTokens, RepetitionPenalty, Seed, Temperature, TopK, TopP
 
 
 def ask(
     ctx: typer.Context,
     run: Run,
     questions: Annotated[list[str], typer.Argument(metavar="QUESTION…", help="One or several questions.")],
-    max_new_tokens: Annotated[Optional[int], typer.Option(help="Cap of an answer, in tokens.", min=1)] = None,
-    temperature: Annotated[Optional[float], typer.Option(help="0 is greedy.", min=0.0)] = None,
-    top_p: Annotated[Optional[float], typer.Option(help="Nucleus; 1 is off.", min=0.0, max=1.0)] = None,
-    top_k: Annotated[Optional[int], typer.Option(help="0 is off.", min=0)] = None,
-    repetition_penalty: Annotated[Optional[float], typer.Option(help="1 is off.", min=0.5)] = None,
-    seed: Annotated[Optional[int], typer.Option(help="For sampling.", min=0)] = None,
+    max_new_tokens: MaxNewTokens = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    repetition_penalty: RepetitionPenalty = None,
+    seed: Seed = None,
     json: Json = False,
 ) -> None:
     """Ask base and adapter side by side; greedy unless the run's spec or an option says otherwise."""

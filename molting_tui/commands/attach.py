@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from typing import Annotated, Optional
 
 import typer
 
-from engine.contract import lifecycle, summary
+from engine.contract import lifecycle, slurm, summary
 from engine.contract.rundir import RunDir
 
 from .. import terminal
@@ -21,10 +22,16 @@ _CLAIM = 10.0  # seconds that a queued run is given to find a supervisor
 BAD = frozenset({"failed", "lost"})
 
 
-def attach(ctx: typer.Context, run: Run, json: Json = False) -> None:
+Last = Annotated[
+    Optional[float], typer.Option("--last", metavar="SECONDS", min=0, help="Of what happened, tell only these last.")
+]
+
+
+def attach(ctx: typer.Context, run: Run, last: Last = None, json: Json = False) -> None:
     """Tell what happened in a run, then follow it until it ends. Ctrl+C leaves; the run goes on."""
     found = places(ctx).find(run)
-    finish(found, follow(found, quiet=json), json=json)
+    since = 0.0 if last is None else time.time() - last
+    finish(found, follow(found, quiet=json, since=since), json=json)
 
 
 def finish(run: RunDir, state: str, *, json: bool) -> None:
@@ -36,14 +43,16 @@ def finish(run: RunDir, state: str, *, json: bool) -> None:
         raise typer.Exit(1)
 
 
-def follow(run: RunDir, *, quiet: bool = False) -> str:
+def follow(run: RunDir, *, quiet: bool = False, since: float = 0.0) -> str:
     """Tell the run's story on stdout (unless `quiet`) until it ends; the state that people see then.
+
+    Of what was before `since` (Unix seconds) nothing is told.
 
     "queued" when it waits without a supervisor. KeyboardInterrupt passes through, after a word that the run
     goes on.
     """
     with Follower(run) as follower, ProgressLine(terminal.err(), quiet=quiet) as line:
-        teller = _Teller(follower, line, quiet)
+        teller = _Teller(follower, line, quiet, since)
         try:
             return _until_end(teller)
         except KeyboardInterrupt:
@@ -58,8 +67,9 @@ def follow(run: RunDir, *, quiet: bool = False) -> str:
 class _Teller:
     """Prints what a follower sees, above a line that is rewritten where there is a terminal."""
 
-    def __init__(self, follower: Follower, line: ProgressLine, quiet: bool) -> None:
+    def __init__(self, follower: Follower, line: ProgressLine, quiet: bool, since: float) -> None:
         self.follower = follower
+        self._since = since
         self._out = terminal.out()
         self._narrator = Narrator(follower.run, self._out)
         self._line = line
@@ -67,7 +77,13 @@ class _Teller:
 
     def tell(self) -> str:
         """Print what is new; the state in the lifecycle after that."""
-        self._print([told for seen in self.follower.poll() for told in self._narrator.lines(seen)])
+        lines = []
+        for seen in self.follower.poll():
+            told = self._narrator.lines(seen)
+            # The state is told in any case: who comes back wants to know how it ended.
+            old = getattr(seen.what, "t", self._since) < self._since
+            lines += [] if old and getattr(seen.what, "state", "") not in lifecycle.ENDED else told
+        self._print(lines)
         self._narrator.live = True  # from now on it is not history any more
         if self.follower.stored in lifecycle.LIVE:
             self._line.status(self._narrator.status())
@@ -76,6 +92,8 @@ class _Teller:
     def tell_unowned(self, shown: str) -> None:
         """Say that nobody carries the run on."""
         why = "its supervisor died without a word" if shown == "lost" else "no supervisor looks after it"
+        if job := slurm.of(self.follower.run):
+            why = job.sentence.removesuffix(".")
         remedy = f"`molting resume {self.follower.run.id}` continues it."
         self._print([f"{self._out.mark(shown)} {shown}  {why}. {remedy}"])
 
@@ -99,7 +117,7 @@ def _until_end(teller: _Teller) -> str:
                     return stored
                 teller.tell_unowned(shown)
                 return shown
-        time.sleep(POLL)
+        terminal.pause(POLL)
     return stored
 
 

@@ -19,14 +19,21 @@ from ..progress import ProgressLine
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout and nothing else.")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="An id, the beginning of one, or a name.")]
+_OF_ROWS = frozenset({".json", ".jsonl", ".csv", ".parquet"})
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="A spec file, or a folder with a spec.toml.")]
 
 
 class Places:
-    """Folders of runs and models: the option, then the environment, then the settings."""
+    """What stands before a command. Folders: the option, then the environment, then the settings."""
 
-    def __init__(self, runs: Path | None) -> None:
+    def __init__(
+        self, runs: Path | None = None, host: str | None = None, *, mouse: bool = True, ascii: bool = False
+    ) -> None:
+        """`host`: the other machine that a command is about; most are passed on to it before they come here.
+        `mouse`, `ascii`: how the app is wanted, should the command open it."""
         self._chosen = runs
+        self.host = host or ""
+        self.mouse, self.ascii = mouse, ascii
 
     @cached_property
     def _settings(self) -> settings.Settings:
@@ -34,7 +41,13 @@ class Places:
 
     @property
     def runs(self) -> Path:
-        return self._chosen.expanduser().absolute() if self._chosen else self._settings.runs
+        """It may not exist yet. MoltingError (code 2) where something else has its name."""
+        folder = self._chosen.expanduser().absolute() if self._chosen else self._settings.runs
+        if folder.exists() and not folder.is_dir():
+            raise MoltingError(
+                f"{folder} is not a folder of runs.", remedy="Give one to --runs or MOLTING_RUNS.", code=2
+            )
+        return folder
 
     @property
     def models(self) -> Path:
@@ -57,6 +70,12 @@ def spec_file(given: Path) -> Path:
     if not path.is_file():
         raise MoltingError(
             f"There is no spec file {path}.", remedy="`molting init NAME` writes one to start from.", code=2
+        )
+    if path.suffix.lower() in _OF_ROWS:
+        raise MoltingError(
+            f"{path} holds rows; what is wanted is a spec, which names such a file in data.train.",
+            remedy="`molting init NAME` writes one to start from; `molting data FILE` looks at the rows alone.",
+            code=2,
         )
     return path
 

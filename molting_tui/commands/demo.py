@@ -76,7 +76,7 @@ def _watched(where: Places, run: RunDir, *, json: bool) -> str:
         return attach.follow(run, quiet=json)
     from .open_app import open_app
 
-    open_app(where.runs, show=run)
+    open_app(where, show=run)
     return str(summary.summarise(run).state)
 
 

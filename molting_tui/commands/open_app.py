@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.contract import settings
@@ -13,20 +12,20 @@ if TYPE_CHECKING:
     from engine.contract.rows import DataRequest
 
     from ..services.grades import Wanted
+    from .context import Places  # not at run time: `molting` alone opens the app without the command line
 
 
 def open_app(
-    runs: Path | None = None,
+    where: Places | None = None,
     *,
-    mouse: bool = True,
-    ascii: bool = False,
     show: RunDir | None = None,
     data: DataRequest | None = None,
     chat: RunDir | None = None,
     grade: tuple[RunDir, Wanted | None] | None = None,
+    curate: tuple[RunDir, str] | None = None,
 ) -> int:
     """Show the app until the user leaves, with what is given first: the run `show`, the rows of `data`, a chat, a form
-    for grading; the exit status.
+    for grading, a batch to curate; the exit status.
 
     MoltingError (code 2) for settings that are wrong.
     """
@@ -35,6 +34,6 @@ def open_app(
 
     loaded = settings.load()
     look = decide(loaded.ui)
-    folders = Folders(runs.expanduser().absolute() if runs else loaded.runs, loaded.models)
-    seen = replace(look, mouse=look.mouse and mouse, ascii=look.ascii or ascii)
-    return run(folders, loaded, seen, show, data, chat, grade)
+    folders = Folders(where.runs, where.models) if where else Folders(loaded.runs, loaded.models)
+    seen = replace(look, mouse=look.mouse and where.mouse, ascii=look.ascii or where.ascii) if where else look
+    return run(folders, loaded, seen, show, data, chat, grade, curate)

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from engine.contract import calls, summary
+from engine.contract import calls, slurm, summary
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 from engine.contract.summary import Summary
 
 from .. import terminal, text
-from ..services import control
+from ..services import control, engine
 from .context import Json, Run, places, print_json, progress
 
 PATIENCE = 90.0  # seconds; a supervisor ends by force what has not stopped after 60
@@ -30,11 +30,15 @@ def stop(
 ) -> None:
     """Finish the step, save, and end the run. Stopping a run that has ended is no error; asked twice, offers --now."""
     found = places(ctx).find(run)
+    slurm.refresh_for([found])
     before = summary.summarise(found)
     if not before.live or before.owned is False:
         _say(before, _nothing_to_stop(before), json)
         return
-    control.ask(found, "stop-now" if now or _insists(found, before, json=json) else "stop")
+    at_once = now or _insists(found, before, json=json)
+    control.ask(found, "stop-now" if at_once else "stop")
+    if before.slurm:
+        engine.call("stop-job", calls.StopJobRequest(run=str(found.path), now=at_once), calls.Started)
     after = _wait(found, json=json) if wait else summary.summarise(found)
     _say(after, _outcome(after), json)
 
@@ -61,6 +65,8 @@ def _wait(run: RunDir, *, json: bool) -> Summary:
                     f"{run.id} was asked to stop {PATIENCE:.0f} s ago and is still {seen.state}.",
                     remedy=f"`molting stop --now {run.id}` ends it at once.",
                 )
+            if seen.slurm:
+                slurm.refresh_soon()
             line(calls.Progress(phase=f"{run.id} is {seen.state}; stopping", done=waited, unit="s"))
             time.sleep(_POLL)
         line.clear()

@@ -47,8 +47,8 @@ class AfterTraining(RunActions):
             self.refresh_bindings()
 
     def _child(self, run: Summary) -> str:
-        every = self.molting.runs.known.values()
-        return next((self.molting.runs.name(each.id) for each in every if each and each.parent == run.id), "")
+        child = self.molting.runs.child(run.id)
+        return self.molting.runs.name(child) if child else ""
 
     @work(thread=True, exclusive=True, group="journey", exit_on_error=False)
     def _read_traces(self, run: Summary) -> None:

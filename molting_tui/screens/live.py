@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +19,7 @@ from engine.contract.spec import Spec
 from engine.contract.summary import Summary
 
 from .. import actions
-from ..services import raw_log, tail
+from ..services import tail
 from ..services.owner import owner_pid
 from ..services.tail import RunTail
 from ..state.alerts import Alert, alerts
@@ -39,15 +38,15 @@ from ..widgets.samples_pane import SamplesPane
 from ..widgets.top_line import TopLine
 from ..widgets.vram import MemoryPane
 from .dialog import Choice
+from .log_actions import LogActions
 from .plot_actions import PlotActions
 
 _HIDDEN = "live"  # of View.hidden
 _TOLD_BY_THE_APP = frozenset({"failed", "lost"})  # on whatever screen one is
-_RAW_EVERY = 1.0  # seconds between looks at engine.log while it is shown
 _OVERLAID = 5  # runs beside this one; so many colours there are
 
 
-class Live(PlotActions):
+class Live(LogActions, PlotActions):
     """Applies what the tail posts at once, and paints at the app's rate what changed."""
 
     SCOPES = ("live", "list")
@@ -340,48 +339,6 @@ class Live(PlotActions):
 
     def action_newer_sample(self) -> None:
         self.query_one(SamplesPane).move(1)
-
-    def action_filter(self) -> None:
-        panes = self.query_one(Panes)
-        if not panes.is_pane("log"):
-            panes.maximised = "log"
-            panes.place()
-        self.query_one("#filter").add_class("-shown")
-        self.query_one(Input).focus()
-
-    @on(Input.Changed)
-    def _filter(self, event: Input.Changed) -> None:
-        self.query_one(LogPane).search(event.value)
-
-    @on(Input.Submitted)
-    def _filtered(self) -> None:
-        self.query_one(LogPane).focus()
-
-    async def _read_raw_log(self) -> None:
-        pane = self.query_one(LogPane)
-        pane.show_raw(await asyncio.to_thread(raw_log.last_lines, self.run))
-        pane.repaint()
-
-    def action_raw_log(self) -> None:
-        """Between the log of events and what the engine printed."""
-        panes, pane = self.query_one(Panes), self.query_one(LogPane)
-        if pane.raw is not None:
-            pane.show_raw(None)
-            pane.repaint()
-            return
-        if not panes.is_pane("log"):
-            panes.maximised = "log"
-            panes.place()
-        pane.focus()
-        self._follow_raw_log()
-
-    @work(exclusive=True, group="raw log", exit_on_error=False)
-    async def _follow_raw_log(self) -> None:
-        await self._read_raw_log()
-        while self.query_one(LogPane).raw is not None:
-            await asyncio.sleep(_RAW_EVERY)
-            if self.query_one(LogPane).raw is not None:
-                await self._read_raw_log()
 
     @work
     async def action_overlay(self) -> None:

@@ -31,6 +31,9 @@ class RunActions(Page):
         """The runs that a key acts on now."""
         return []
 
+    def elsewhere(self, verb: str) -> None:
+        """Do the same to the runs on other machines, where a screen lists some: `stop`, `stop-now` or `resume`."""
+
     def started(self, run_id: str) -> None:
         """A run was started from here; it will be listed in a moment."""
 
@@ -42,12 +45,13 @@ class RunActions(Page):
             return any(run.state == "training" for run in self.targets())
         if action == "resume":
             return any(_resumable(run) for run in self.targets())
-        if action in {"edit", "why", "rows", "chat", "grade"}:
+        if action in {"edit", "why", "rows", "chat", "grade", "curate", "generations"}:
             return len(self.targets()) == 1
         return super().check_action(action, parameters)
 
     @work(exit_on_error=False)
     async def action_stop(self) -> None:
+        self.elsewhere("stop")
         runs = [run for run in self.targets() if _stoppable(run)]
         if not runs:
             return
@@ -56,12 +60,13 @@ class RunActions(Page):
             return
         said = "The step is finished and saved first; r continues it later."
         if all(run.state == "queued" for run in runs):
-            said = "It waits for the device and has not begun; r queues it again."
+            said = "It waits for its turn and has not begun; r queues it again."
         if await self.app.push_screen_wait(Confirm(f"Stop {self._names(runs)}?", said, "Stop", "Let it run")):
             self._ask(runs, "stop")
 
     @work(exit_on_error=False)
     async def action_stop_now(self) -> None:
+        self.elsewhere("stop-now")
         runs = [run for run in self.targets() if _stoppable(run)]
         if runs:
             await self._end_now(runs, "It ends at once, without saving.")
@@ -84,11 +89,26 @@ class RunActions(Page):
             return
         if runs:
             self.molting.tell(f"{self._names(runs)}: {words[command]}.")
+        jobs = [run for run in runs if run.slurm]
+        if jobs and command != "save-now":
+            self._tell_slurm(jobs, now=command == "stop-now")
+
+    @work(exit_on_error=False)
+    async def _tell_slurm(self, runs: list[Summary], *, now: bool) -> None:
+        """Slurm takes a waiting run out of its queue; one that runs finds its order sooner."""
+        from engine.contract import calls
+
+        def tell(task: Task) -> None:
+            for run in runs:
+                task.call("stop-job", calls.StopJobRequest(run=run.path, now=now), calls.Started)
+
+        await self.wait_for(f"Telling Slurm to stop {self._names(runs)}", tell)
 
     @work(exit_on_error=False)
     async def action_resume(self) -> None:
         from engine.contract import calls
 
+        self.elsewhere("resume")
         runs = [run for run in self.targets() if _resumable(run)]
         models = str(self.molting.places.models)
 
@@ -135,6 +155,24 @@ class RunActions(Page):
 
         for run in self.targets()[:1]:
             await grade(self.molting, RunDir(Path(run.path)))
+
+    @work(exit_on_error=False)
+    async def action_curate(self) -> None:
+        """Its answers for the next set; made now where there are none."""
+        from .curating import curate
+
+        for run in self.targets()[:1]:
+            await curate(self.molting, RunDir(Path(run.path)))
+
+    def action_generations(self) -> None:
+        """The ledger of the run's family."""
+        from engine.contract import generations
+
+        from .ledger import Ledger
+
+        for run in self.targets()[:1]:
+            entries = generations.ledger(RunDir(Path(run.path)))
+            self.app.push_screen(Ledger(entries, run.id, ascii=self.molting.look.ascii))
 
     def action_rows(self) -> None:
         """The frozen rows of the run, as its model sees them."""

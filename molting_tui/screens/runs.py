@@ -21,13 +21,13 @@ from ..state.run_tree import together
 from ..widgets.journey_strip import JourneyStrip
 from ..widgets.run_detail import RunDetail
 from ..widgets.run_table import RunTable
-from .arrange import Arrange
+from .distant import ELSEWHERE, Distant
 
 _HIDDEN = "runs"  # of View.hidden
 _NEEDS_ONE = frozenset({"open", "pin", "rename", "archive", "delete", "select", "edit"})
 
 
-class Runs(Arrange):
+class Runs(Distant):
     """The first screen. The table follows the watch; this screen only arranges it."""
 
     SCOPES = ("runs", "list")
@@ -53,6 +53,7 @@ class Runs(Arrange):
                 yield RunDetail()
         with Center(id="empty"):
             yield Static()
+        yield Label(id="hosts")
         yield JourneyStrip()
 
     @property
@@ -69,7 +70,8 @@ class Runs(Arrange):
         if self._version != self.runs.version:
             self._version = self.runs.version
             self.table.show(self.runs.rows())
-            self.set_class(self.runs.complete and not self.runs.known, "-empty")
+            self.set_class(self.runs.complete and not (self.runs.known or self.runs.distant), "-empty")
+            self.show_away()
             if self.focused is None:
                 self.table.focus()  # it could not hold the focus while there was nothing to show
             self._count()
@@ -113,7 +115,7 @@ class Runs(Arrange):
         self.action_open()
 
     def _show_detail(self) -> None:
-        run = self.runs.known.get(self.table.cursor or "")
+        run = self.runs.get(self.table.cursor)
         if run is None:
             self.query_one(RunDetail).show(None, "", None)
             return
@@ -122,7 +124,8 @@ class Runs(Arrange):
             if run.id != self._read[0]:
                 self._glance = None
             self._read = wanted
-            self._look(run)
+            if run.id in self.runs.known:
+                self._look(run)  # the log of a run elsewhere is not here
         self.query_one(RunDetail).show(run, self.runs.name(run.id), self._glance)
 
     @work(thread=True, exclusive=True, group="glance", exit_on_error=False)
@@ -140,10 +143,13 @@ class Runs(Arrange):
         return [run for run in found if run is not None]
 
     def ids(self) -> list[str]:
+        return [each for each in self.meant() if each in self.runs.known]
+
+    def meant(self) -> list[str]:
         return self.runs.targets(self.table.cursor, self.table.rows) if self.is_mounted else []
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action in _NEEDS_ONE and not self.ids():
+        if action in _NEEDS_ONE and not (self.meant() if action in ELSEWHERE else self.ids()):
             return False
         if action == "demo":
             return not self.runs.known
@@ -198,7 +204,7 @@ class Runs(Arrange):
         self.rearranged()
 
     def action_select_all(self) -> None:
-        every = self.runs.known.keys() & set(self.table.rows)
+        every = (self.runs.known.keys() | self.runs.distant.keys()) & set(self.table.rows)
         self.runs.selected = set() if every <= self.runs.selected else every
         self.rearranged()
 
@@ -224,7 +230,9 @@ class Runs(Arrange):
     def action_open(self) -> None:
         from .live import Live
 
-        if self.table.cursor in self.runs.known:
+        if self.table.cursor in self.runs.distant:
+            self.open_there(self.table.cursor)
+        elif self.table.cursor in self.runs.known:
             self.app.push_screen(Live(RunDir(self.molting.places.runs / self.table.cursor)))
         elif self.table.cursor is not None:
             self.action_sweep()

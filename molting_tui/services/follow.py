@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Union
 
-from engine.contract import events, lifecycle, summary
+from engine.contract import events, lifecycle, slurm, summary
 from engine.contract.journal import JournalReader
 from engine.contract.rundir import RunDir
 
-_DRAIN_BEFORE = frozenset({"stopping", "finished", "interrupted", "failed"})
+_DRAIN_BEFORE = frozenset({"finished", "interrupted", "failed"})
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Follower:
         self.attempt = 0
         self._lifecycle = JournalReader(run.lifecycle)
         self._events: JournalReader | None = None
+        self._waiting: list[Seen] = []  # read, and to be told after a change of state
 
     def __enter__(self) -> Follower:
         return self
@@ -57,8 +58,9 @@ class Follower:
                 self._lifecycle.count_damage()
                 continue
             # An attempt's events were written before the transition that ended it: so are they told.
-            if transition.attempt != self.attempt or transition.state in _DRAIN_BEFORE:
-                new += self._drain()
+            # What the trainer said before a change of state is told before it, in a replay too.
+            whole = transition.attempt != self.attempt or transition.state in _DRAIN_BEFORE
+            new += self._drain() if whole else self._drain(until=transition.t)
             self._turn_to(transition.attempt)
             self.stored = transition.state
             new.append(Seen(transition.attempt, transition))
@@ -67,6 +69,8 @@ class Follower:
 
     def owned(self) -> bool | None:
         """Whether a supervisor lives that carries the run on; None where that cannot be known."""
+        if self.run.slurm.exists():
+            slurm.refresh_soon()
         return summary.owner_alive(self.run)
 
     def _turn_to(self, attempt: int) -> None:
@@ -77,7 +81,16 @@ class Follower:
         self.attempt = attempt
         self._events = JournalReader(self.run.attempt(attempt).events)
 
-    def _drain(self) -> list[Seen]:
+    def _drain(self, until: float | None = None) -> list[Seen]:
+        """Events that were not told yet, all or those up to a time."""
+        self._waiting += self._read()
+        told = len(self._waiting)
+        if until is not None:
+            told = next((i for i, seen in enumerate(self._waiting) if getattr(seen.what, "t", 0.0) > until), told)
+        now, self._waiting = self._waiting[:told], self._waiting[told:]
+        return now
+
+    def _read(self) -> list[Seen]:
         if self._events is None:
             return []
         new: list[Seen] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from engine.contract import calls, durable, summary
+from engine.contract import calls, proofs, summary
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 
@@ -15,9 +15,8 @@ from .task import Task
 def recorded(run: RunDir) -> calls.Proof | None:
     """The proof that lies in the run, if it is of the adapter that is there now."""
     try:
-        if run.proof.stat().st_mtime < (run.adapter / durable.MANIFEST).stat().st_mtime:
-            return None
-        return msgspec.json.decode(summary.read_small(run.proof), type=calls.Proof)
+        proof = msgspec.json.decode(summary.read_small(run.proof), type=calls.Proof)
+        return proof if proofs.is_current(run, proof) else None
     except (OSError, MoltingError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 

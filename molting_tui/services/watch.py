@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.contract import rundir, summary
+from engine.contract import rundir, slurm, summary
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 from engine.contract.summary import Summary
@@ -16,6 +16,9 @@ from engine.contract.summary import Summary
 _BATCH_SECONDS = 0.05  # a batch of summaries is given after this long, so that the table fills while it loads
 _LOOK_AGAIN = 2.0  # seconds after which a live run is read anew even if no file changed: its owner may be dead
 _ROUNDS = 8  # polls in which each ended run is looked at once
+_AT_ONCE = 100  # ended runs looked at in one poll; of many runs each is looked at less often
+_GRAIN = 2 * 10**9  # nanoseconds after a scan in which a change of the folder may leave its time as it was
+_SCAN_AGAIN = 240  # polls after which the folder is read anew in any case: clocks of file servers differ
 
 Signature = tuple[tuple[int, int], ...]
 
@@ -45,6 +48,7 @@ class RunsWatch:
         self._runs = runs
         self._known: dict[str, _Known] = {}
         self._scanned: object = None
+        self._fresh = True  # whether the folder had just changed when it was scanned
         self._round = 0
 
     def poll(self) -> Iterator[Seen]:
@@ -54,6 +58,8 @@ class RunsWatch:
             yield Seen(listed=new, gone=gone)
         batch: list[Summary] = []
         since = time.monotonic()
+        if any(known.live and known.run.slurm.exists() for known in self._known.values()):
+            slurm.refresh_soon()
         for known in self._due():
             if (read := self._read(known)) is not None:
                 batch.append(read)
@@ -69,11 +75,13 @@ class RunsWatch:
             stamp = (status.st_ino, status.st_mtime_ns)
         except OSError:
             stamp = None
-        # A change within the clock's grain after the last scan would go unseen; so every few polls scan anyway.
+        # A change within the clock's grain after the last scan would go unseen; so then every few polls scan anyway.
         self._round += 1
-        if stamp == self._scanned and self._round % _ROUNDS:
+        fresh = stamp is None or time.time_ns() - stamp[1] < _GRAIN or self._fresh
+        if stamp == self._scanned and self._round % (_ROUNDS if fresh else _SCAN_AGAIN):
             return [], []
         self._scanned = stamp
+        self._fresh = stamp is None or time.time_ns() - stamp[1] < _GRAIN
         try:
             found = {run.id: run for run in rundir.listed(self._runs)}
         except OSError:
@@ -90,9 +98,10 @@ class RunsWatch:
         known = list(self._known.values())
         unread = [each for each in known if not each.signature]
         unread.sort(key=lambda each: _modified(each.run.path), reverse=True)
-        slot = self._round % _ROUNDS
-        again = [each for place, each in enumerate(known) if each.signature and (each.live or place % _ROUNDS == slot)]
-        return unread + again
+        rounds = max(_ROUNDS, -(-len(known) // _AT_ONCE))
+        slot = self._round % rounds
+        live = [each for each in known if each.live]
+        return unread + live + [each for each in known[slot::rounds] if each.signature and not each.live]
 
     def _read(self, known: _Known) -> Summary | None:
         """A new summary where the run's files changed, else None."""

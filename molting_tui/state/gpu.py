@@ -84,6 +84,7 @@ class RunUse(NamedTuple):
     device_peak: int | None = None  # the most so far, or what was forecast
     host: int | None = None
     host_peak: int | None = None
+    gpus: frozenset[str] = frozenset()  # UUIDs of those it waited for
 
 
 def use_of(run: LiveRun, owner: int = 0) -> RunUse:
@@ -94,7 +95,9 @@ def use_of(run: LiveRun, owner: int = 0) -> RunUse:
     forecast = run.start.plan.get("device_forecast") if run.start else None
     peaks = [said.device_reserved, said.device_peak, forecast if isinstance(forecast, int) else None]
     known = [each for each in peaks if each is not None]
-    return RunUse(owner, said.device_reserved, max(known, default=None), said.host, said.host_peak)
+    taken = str(run.start.plan.get("gpus", "")) if run.start else ""
+    peak = max(known, default=None)
+    return RunUse(owner, said.device_reserved, peak, said.host, said.host_peak, frozenset(taken.split(",")) - {""})
 
 
 def split_gpu(gpu: GpuSample, run: RunUse, only: bool) -> Split | None:
@@ -117,7 +120,7 @@ def _here(gpu: GpuSample, run: RunUse, only: bool) -> int | None:
     told = [each.used for each in own if each.used is not None]
     if told:
         return sum(told)
-    return run.device if own or only else None
+    return run.device if own or only or gpu.uuid in run.gpus else None
 
 
 def split_host(host: HostSample, run: RunUse) -> Split | None:

@@ -16,6 +16,7 @@ from engine.contract import events, lifecycle
 from engine.contract.safe import safe
 
 from . import logbook
+from .overfit import Overfit, seen
 from .records import Answer, Best, Marker, MarkerKind, Metrics, Rewound, Warned
 from .series import Series, Table
 
@@ -49,6 +50,7 @@ class LiveRun:
         self.attempt = 0
         self.stored = ""  # the state in the lifecycle
         self.owned: bool | None = None  # whether a supervisor lives; set by whoever knows
+        self.why = ""  # of the last transition
         self.ended: lifecycle.Transition | None = None  # the transition that ended the run, until it goes on
         self.began: float | None = None  # Unix seconds
         self.heard: float | None = None  # Unix seconds of the last event
@@ -58,6 +60,8 @@ class LiveRun:
         self.epoch = 0.0
         self.start: events.Start | None = None
         self.funnel: events.Funnel | None = None
+        self.stream: events.Stream | None = None
+        self.overfit = Overfit()
         self.phase: events.Phase | None = None
         self.last_memory: events.Memory | None = None
         self.last_checkpoint: events.Checkpoint | None = None
@@ -101,6 +105,12 @@ class LiveRun:
     def eta(self) -> float | None:
         """Seconds of training left at this attempt's pace; None before its first step."""
         return None if self.pace is None else self.pace * max(0, self.max_steps - self.step)
+
+    @property
+    def seen(self) -> str:
+        """How much of a stream was learned from, in words; empty where the rows are in memory."""
+        per_step = self.start.plan.get("rows_per_step", 0) if self.start else 0
+        return seen(self.stream, self.step * per_step) if isinstance(per_step, int) else ""
 
     def phase_eta(self, now: float) -> float | None:
         """Seconds left of the phase at `now`: what the engine said, counted down."""
@@ -257,6 +267,7 @@ class LiveRun:
 
     def _rewind(self, step: int, t: float) -> None:
         """Go back to `step`: what lies beyond was done in vain and is kept apart."""
+        self.overfit.rewind(step)
         evals = self.evals.truncate_after("step", step)
         steps = self.steps.truncate_after("step", step)
         if steps is None:
@@ -292,7 +303,7 @@ class LiveRun:
 
     @_take.register
     def _(self, change: lifecycle.Transition) -> None:
-        self.stored = change.state
+        self.stored, self.why = change.state, change.why
         self.ended = change if change.state in lifecycle.ENDED else None
 
     @_take.register
@@ -313,6 +324,14 @@ class LiveRun:
         self.funnel = funnel
 
     @_take.register
+    def _(self, stream: events.Stream) -> None:
+        self.stream = stream
+
+    @_take.register
+    def _(self, said: events.Ability) -> None:
+        self.overfit.take(said)
+
+    @_take.register
     def _(self, phase: events.Phase) -> None:
         self.phase = phase
         if len(self._phases) < QUESTIONS:
@@ -320,11 +339,13 @@ class LiveRun:
 
     @_take.register
     def _(self, held: events.Eval) -> None:
+        self.overfit.take(held)
         self.evals.append((held.step, self.tokens, self._time(held.t)), (held.loss,))
         self._mark("eval", held.step, held.t, f"eval {held.loss}")
 
     @_take.register
     def _(self, said: events.Sample) -> None:
+        self.overfit.take(said)
         question = safe(said.question[:LONGEST_ANSWER])
         if question not in self.samples and len(self.samples) >= QUESTIONS:
             self.samples.pop(next(iter(self.samples)))

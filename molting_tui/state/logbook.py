@@ -75,6 +75,8 @@ def _(said: events.Sample) -> tuple[str, str]:
 @_tell.register(events.Log)
 @_tell.register(events.End)
 @_tell.register(events.Funnel)
+@_tell.register(events.Stream)
+@_tell.register(events.Ability)
 @_tell.register(events.Warn)
 @_tell.register(events.Control)
 def _(event: events.AnyEvent) -> tuple[str, str]:
@@ -82,5 +84,5 @@ def _(event: events.AnyEvent) -> tuple[str, str]:
 
 
 def _kind(event: events.AnyEvent) -> str:
-    named = {events.Funnel: "rows", events.Warn: "warning"}
+    named = {events.Funnel: "rows", events.Stream: "rows", events.Warn: "warning"}
     return event.command if isinstance(event, events.Control) else named.get(type(event), type(event).__name__.lower())

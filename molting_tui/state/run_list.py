@@ -11,6 +11,7 @@ from engine.contract import lifecycle, names, sweeps
 from engine.contract.safe import safe
 from engine.contract.summary import Summary
 
+from .hosts import Standing
 from .run_tree import tree
 from .view import View
 
@@ -45,12 +46,23 @@ class Warned:
     more: int
 
 
+@dataclass(frozen=True)
+class _Index:
+    """True of one version of the list."""
+
+    version: int
+    live: list[Summary]
+    children: dict[str, str]  # parent -> run
+
+
 @dataclass
 class RunList:
     """What is known of the runs, and how the user wants to see them."""
 
     view: View = field(default_factory=View)
     known: dict[str, Summary | None] = field(default_factory=dict)  # None: exists, not read yet
+    distant: dict[str, Summary] = field(default_factory=dict)  # runs of other machines, by hosts.key
+    hosts: dict[str, Standing] = field(default_factory=dict)  # the machines whose runs are listed too
     query: str = ""
     sort: str = "newest"
     reverse: bool = False
@@ -60,6 +72,7 @@ class RunList:
     selected: set[str] = field(default_factory=set)
     complete: bool = False  # all runs have been read once
     version: int = 0  # grows with every change, so that a repaint knows whether there is anything to do
+    _index: _Index | None = None
 
     def listed(self, run_ids: Iterable[str]) -> None:
         """These runs exist; they are read later."""
@@ -80,6 +93,34 @@ class RunList:
             self.version += 1
         return news
 
+    def update_host(
+        self, host: str, standing: Standing, changed: Iterable[Summary], gone: Iterable[str]
+    ) -> list[Ended]:
+        """Take in what another machine says of itself and its runs; what is news in it."""
+        news = []
+        for run in changed:
+            before = self.distant.get(run.id)
+            self.distant[run.id] = run
+            if before is not None and before.live and not run.live:
+                news.append(Ended(run, f"{self.name(run.id)} on {host}"))
+        for run_id in gone:
+            self.distant.pop(run_id, None)
+            self.selected.discard(run_id)
+        self.hosts[host] = standing
+        self.version += 1
+        return news
+
+    def leave_hosts(self) -> None:
+        """List the runs of this machine alone."""
+        self.selected -= self.distant.keys()
+        self.distant.clear()
+        self.hosts.clear()
+        self.version += 1
+
+    def get(self, run_id: str | None) -> Summary | None:
+        """A run of this machine or of another; None where there is none of that id, or it is not read yet."""
+        return self.known.get(run_id or "") or self.distant.get(run_id or "")
+
     def forget(self, run_ids: Iterable[str]) -> None:
         for run_id in run_ids:
             self.known.pop(run_id, None)
@@ -92,18 +133,32 @@ class RunList:
 
     def name(self, run_id: str) -> str:
         """What the user calls the run, on one line and harmless."""
-        run = self.known.get(run_id)
+        run = self.get(run_id)
         return names.shown(run_id, run.name if run else "", self.view.names)
 
     def live(self) -> list[Summary]:
         """Runs in a live state, training ones first."""
-        found = [run for run in self.known.values() if run is not None and run.live]
-        return sorted(found, key=lambda run: (_LIVE_FIRST.index(run.state), -(run.started or 0.0)))
+        return self._indexed().live
+
+    def child(self, run_id: str) -> str:
+        """A run that came of this one; empty where there is none."""
+        return self._indexed().children.get(run_id, "")
+
+    def _indexed(self) -> _Index:
+        """What is asked at every repaint; all runs are gone through once for each change."""
+        if self._index is None or self._index.version != self.version:
+            runs = [run for run in self.known.values() if run is not None]
+            live = [run for run in runs if run.live]
+            live.sort(key=lambda run: (_LIVE_FIRST.index(run.state), -(run.started or 0.0)))
+            children = {run.parent: run.id for run in reversed(runs) if run.parent}  # the first one counts
+            self._index = _Index(self.version, live, children)
+        return self._index
 
     def rows(self) -> list[str]:
         """Ids in the order of the table: pinned, then live, then by the chosen column."""
         pinned, hidden = set(self.view.pinned), set(self.view.archived)
-        shown = [run_id for run_id in self.known if (self.archived or run_id not in hidden) and self._matches(run_id)]
+        every = [*self.known, *self.distant] if self.distant else self.known
+        shown = [run_id for run_id in every if (self.archived or run_id not in hidden) and self._matches(run_id)]
         ordered = self._ordered(shown)
         # Stable sorts: the last key counts most.
         ordered.sort(key=self._rank)
@@ -120,11 +175,11 @@ class RunList:
     def _key(self, run_id: str) -> Any:
         if self.sort == "name":
             return self.name(run_id).casefold()
-        run = self.known[run_id]
+        run = self.get(run_id)
         return None if run is None else SORTS[self.sort](run)
 
     def _rank(self, run_id: str) -> int:
-        run = self.known[run_id]
+        run = self.get(run_id)
         return _LIVE_FIRST.index(run.state) if run is not None and run.live else len(_LIVE_FIRST)
 
     def _matches(self, run_id: str) -> bool:
@@ -132,7 +187,7 @@ class RunList:
         words = self.query.casefold().split()
         if not words:
             return True
-        run = self.known[run_id]
+        run = self.get(run_id)
         parts = [run_id, self.name(run_id)]
         if run is not None:
             parts += [run.state, run.reason, run.base, run.method, run.parent, run.sweep]
@@ -146,7 +201,7 @@ class RunList:
 
     def meant(self, row: str) -> list[str]:
         """The run of a row; all its runs where it is a sweep."""
-        return [row] if row in self.known else self.of_sweep(row)
+        return [row] if row in self.known or row in self.distant else self.of_sweep(row)
 
     def of_sweep(self, sweep: str) -> list[str]:
         """Ids of the runs of a sweep."""
@@ -154,7 +209,7 @@ class RunList:
 
     def title(self, row: str) -> str:
         """The name as the table shows it: below what it came from, a sweep with the number of its runs."""
-        count = "" if row in self.known else f"{len(self.of_sweep(row))} runs · "
+        count = "" if row in self.known or row in self.distant else f"{len(self.of_sweep(row))} runs · "
         name = self.short(row) if self.depths.get(row) else self.name(row)
         return f"{'  ' * self.depths.get(row, 0)}{count}{name}"
 

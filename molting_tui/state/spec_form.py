@@ -37,7 +37,7 @@ USUAL = (
     "evaluation.sample_count",
     "generation.max_new_tokens",
 )
-PATHS = frozenset({"data.train", "data.heldout", "data.system_file", "evaluation.probes"})
+PATHS = frozenset({"data.train", "data.heldout", "data.system_file", "evaluation.probes", "evaluation.ability_probes"})
 _FROZEN = "written when frozen"  # keys that are the engine's to write
 _MAYBE_PATHS = frozenset({"model.base", "model.chat_template"})
 

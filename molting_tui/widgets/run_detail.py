@@ -55,9 +55,12 @@ class RunDetail(Widget):
 def _head(run: Summary, name: str) -> list[Content]:
     mark = (f"{MARKS[run.state][0]} {run.state}", f"$state-{KIND[run.state]}")
     reason = f" ({run.reason})" if run.reason else ""
+    job = f" {run.job.word}" if run.job and run.job.running and run.live else ""
     attempt = f"  attempt {run.attempt}" if run.attempt > 1 else ""
     return [
-        Content.assemble((name, "bold"), "  ", mark, reason, (attempt, "$muted")),
+        Content.assemble(
+            (name, "bold"), "  ", mark, reason, (safe(job, keep_newlines=False), "$muted"), (attempt, "$muted")
+        ),
         Content.assemble((" · ".join(part for part in (base_name(run), run.method) if part), "$muted")),
     ]
 
@@ -89,7 +92,7 @@ def _curve(glance: Glance | None, width: int) -> list[Content]:
 
 def _numbers(run: Summary, glance: Glance | None, width: int) -> list[Content]:
     pairs = [
-        ("step", f"{run.step}/{run.steps or '?'}"),
+        ("step", f"{run.step}/{run.steps or '?'}{_seen(run)}"),
         ("loss", loss(run)),
         ("eval", text.number(run.eval_loss)),
         ("score", text.number(run.score) if run.score is not None else ""),
@@ -136,6 +139,11 @@ def _trouble(run: Summary, glance: Glance | None) -> list[Content]:
         said = safe(f"{warning.message} {warning.remedy}", keep_newlines=False).strip()
         lines.append(Content.assemble(("warning ", "$warning"), said[:400]))
     return [Content(), *lines] if lines else []
+
+
+def _seen(run: Summary) -> str:
+    """How much of a stream was learned from."""
+    return "" if run.seen is None else f"  {text.fine_percent(run.seen)} of {run.records:,} records seen"
 
 
 def _resume(run: Summary) -> str:

@@ -74,7 +74,9 @@ def about_line(run: LiveRun, spec: Spec | None, width: int) -> Content:
         parts.append(f"saved at step {run.last_checkpoint.step:,}")
     if run.epoch:
         parts.append(f"epoch {run.epoch:.2f}")
-    if run.funnel:
+    if run.seen:
+        parts.append(run.seen)
+    elif run.funnel:
         parts.append(f"{text.plural(run.funnel.trained, 'row')}, {run.funnel.heldout:,} held out")
     if run.live and run.rows_rate is not None:
         shared = f" ({text.percent(run.shared)} shared)" if run.shared else ""
@@ -133,7 +135,7 @@ def _times(run: LiveRun, now: float) -> list[str]:
         name = safe(phase.name[:40], keep_newlines=False)
         found.append(f"{name}{done}" + (f" {text.clock(rest)} left" if rest else ""))
     elif run.state == "queued":
-        found.append("waits for the device")
+        found.append(safe(run.why[:80], keep_newlines=False) or "waits for the device")
     return found
 
 
@@ -141,7 +143,7 @@ def _ended(run: LiveRun, now: float) -> list[str]:
     at = run.ended.t if run.ended else run.heard
     if at is None:
         return []
-    took = f" after {text.clock(at - run.began)}" if run.began is not None and at >= run.began else ""
+    took = f", took {text.clock(at - run.began)}" if run.began is not None and at >= run.began else ""
     reason = f"({run.ended.reason})" if run.ended and run.ended.reason else ""
     attempt = f"attempt {run.attempt}" if run.attempt > 1 else ""
     found = [part for part in (reason, f"{text.age(max(0.0, now - at))} ago{took}", attempt) if part]

@@ -18,6 +18,7 @@ from engine.contract.summary import Summary
 
 from .. import actions, text
 from ..state import spark
+from ..state.hosts import split
 from ..state.run_list import RunList, age
 from ..terminal import MARKS
 from ..themes import KIND
@@ -48,7 +49,13 @@ def loss(run: Summary) -> str:
     return "nan" if run.loss is None and run.trend else text.number(run.loss)
 
 
+def host_name(run: Summary) -> str:
+    """The machine that it runs on; a dash for this one."""
+    return split(run.id)[0] or text.DASH
+
+
 COLUMNS = (
+    Column("host", 10, 2, host_name, right=False),
     Column("state", 11, 0, lambda run: run.state, right=False),
     Column("step", 9, 1, lambda run: f"{run.step}/{run.steps or '?'}"),
     Column("eta", 7, 3, lambda run: text.clock(run.eta)),
@@ -60,18 +67,18 @@ COLUMNS = (
     Column("base", 16, 9, base_name, right=False),
     Column("method", 6, 8, lambda run: run.method, right=False),
 )
-_DIM = frozenset({"eta", "score", "age", "base", "method"})
+_DIM = frozenset({"host", "eta", "score", "age", "base", "method"})
 
 
-def fitting(width: int, scored: bool = True) -> tuple[int, list[Column]]:
+def fitting(width: int, scored: bool = True, hosts: bool = False) -> tuple[int, list[Column]]:
     """(width of the name, columns that fit into `width` cells), the least important left out.
 
-    `scored`: whether any run has a score; else its column gives room to others.
+    `scored`: whether any run has a score; else its column gives room to others. `hosts`: so for several machines.
     """
     left = width - _LEAD - _NAME[0]
     kept: list[Column] = []
     for column in sorted(COLUMNS, key=lambda each: each.rank):
-        if column.title == "score" and not scored:
+        if (column.title == "score" and not scored) or (column.title == "host" and not hosts):
             continue
         if left < column.width + 2:
             break
@@ -177,9 +184,9 @@ class RunTable(ScrollView, can_focus=True):
         """All that a line's look depends on, and cheaper than painting it."""
         row = y - 1 + self.scroll_offset.y
         if y == 0 or row >= len(self.rows):
-            return (y == 0, self.runs.sort, self._scored)
+            return (y == 0, self.runs.sort, self._scored, bool(self.runs.hosts))
         run_id = self.rows[row]
-        run = self.runs.known.get(run_id)
+        run = self.runs.get(run_id)
         told = text.age(age(run)) if run else ""
         return (
             run_id,
@@ -190,11 +197,13 @@ class RunTable(ScrollView, can_focus=True):
             self.runs.title(run_id),
             told,
             self._scored,
+            bool(self.runs.hosts),
+            self._away(run_id),
         )
 
     def render_line(self, y: int) -> Strip:
         self._painted[y] = self._shown_at(y)
-        name_width, columns = fitting(self.size.width, self._scored)
+        name_width, columns = fitting(self.size.width, self._scored, bool(self.runs.hosts))
         if y == 0:
             return self._finish(self._head(name_width, columns), self._style("head"))
         row = y - 1 + self.scroll_offset.y
@@ -221,9 +230,9 @@ class RunTable(ScrollView, can_focus=True):
         return [Segment("  ".join(titles))]
 
     def _cells(self, run_id: str, on_it: bool, name_width: int, columns: list[Column]) -> list[Segment]:
-        run = self.runs.known.get(run_id)
+        run = self.runs.get(run_id)
         dim = Style() if on_it else self._style("dim", partial=True)
-        kind = self._style(KIND[run.state], partial=True) if run else dim
+        kind = self._style(KIND[run.state], partial=True) if run and not self._away(run_id) else dim
         lead = ("▸" if on_it else " ") + ("+" if run_id in self.runs.selected else self._pin(run_id))
         name = text.fit(self.runs.title(run_id), name_width)
         if run is None:
@@ -236,6 +245,10 @@ class RunTable(ScrollView, can_focus=True):
             cells.append(Segment("  "))
             cells.append(Segment(_placed(column.cell(run), column), style))
         return cells
+
+    def _away(self, run_id: str) -> bool:
+        """Whether what is known of the run is old, because its machine is not there."""
+        return run_id in self.runs.distant and self.runs.hosts[split(run_id)[0]].away
 
     def _pin(self, run_id: str) -> str:
         if run_id in self.runs.view.archived:

@@ -50,11 +50,11 @@ class SamplesPane(LinesPane):
         return f"samples  step {step}, {steps.index(step) + 1} of {len(steps)}{older}{newer}"
 
     def lines(self, width: int) -> list[Line]:
-        steps = self.steps()
+        steps, watched = self.steps(), self._run.overfit.lines(width)
         if not steps:
-            return [[(row, "dim")] for row in text.wrap(self.empty, width)]
+            return watched or [[(row, "dim")] for row in text.wrap(self.empty, width)]
         step = self._step(steps)
-        found: list[Line] = []
+        found = [*watched, [("", "dim")]] if watched else []
         asked = [(q, at) for q, at in enumerate(self._run.samples.values(), 1) if any(a.step <= step for a in at)]
         before = self._room(asked, step, width)
         for number, answers in asked:

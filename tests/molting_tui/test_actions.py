@@ -11,6 +11,7 @@ from molting_tui.app import MoltingApp
 from molting_tui.screens.bench import Bench
 from molting_tui.screens.chat import Chat
 from molting_tui.screens.compare import Compare
+from molting_tui.screens.curate import Curate
 from molting_tui.screens.data import Data
 from molting_tui.screens.data_edit import RowForm
 from molting_tui.screens.grade import Grade, Pairs
@@ -32,13 +33,19 @@ OWNERS = {
     "grade": Grade,
     "pairs": Pairs,
     "compare": Compare,
+    "curate": Curate,
     "list": RunTable,
     "everywhere": MoltingApp,
 }
 TAKEN = {"ctrl+a", "ctrl+b", "ctrl+s", "ctrl+o", "ctrl+space", "ctrl+at"}
 
 
-TYPED = {"grade", "pairs", "composer"}  # where keys are typed as into a field: they have meanings of their own
+TYPED = {
+    "grade",
+    "pairs",
+    "curate",
+    "composer",
+}  # where keys are typed as into a field: they have meanings of their own
 
 
 def test_a_key_means_the_same_everywhere() -> None:

@@ -30,6 +30,20 @@ def test_without_a_command_it_says_which_there_are(tmp_path: Path) -> None:
         assert f"molting {command}" in said.err or f"| {command}" in said.err
 
 
+@pytest.mark.parametrize("command", ["doctor", "train", "sweep"])
+def test_rows_are_no_spec(tmp_path: Path, command: str) -> None:
+    (tmp_path / "rows.json").write_text("[]")
+    said = run_molting(command, str(tmp_path / "rows.json"), home=tmp_path)
+    assert said.code == 2 and "rows.json holds rows" in said.err and "molting data FILE" in said.err
+
+
+def test_a_file_is_no_folder_of_runs(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("x")
+    said = run_molting("--runs", str(file), "runs", home=tmp_path)
+    assert said.code == 2 and said.out == "" and f"{file} is not a folder of runs." in said.err
+
+
 @pytest.mark.parametrize(
     "args", [["nonsense"], ["--nope"], ["attach"], ["ask", "x"], ["stop", "a", "b"], ["runs", "--x"]]
 )

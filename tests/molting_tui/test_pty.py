@@ -141,6 +141,15 @@ def test_without_mouse_the_terminal_keeps_it(runs: Path) -> None:
         terminal.end()
 
 
+def test_a_command_that_opens_the_app_heeds_what_stands_before_it(runs: Path) -> None:
+    with molting("--no-mouse", "--ascii", "grade", "rhea", runs=runs) as terminal:
+        terminal.wait_for("Who grades?")
+        assert b"\x1b[?1000h" not in terminal.raw
+        assert re.sub(rb"\x1b[^a-zA-Z]*[a-zA-Z]", b"", bytes(terminal.raw)).isascii()
+        terminal.press("\x11")
+        terminal.end()
+
+
 def test_a_wrong_keymap_is_said_before_anything_is_painted(runs: Path) -> None:
     (runs.parent / "config.toml").write_text('[keys]\nstopp = "x"\n')
     with molting(runs=runs) as terminal:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pexpect
 import pytest
@@ -98,6 +99,23 @@ def test_stop_saves_and_resume_goes_on_to_the_end(here: World) -> None:
     assert said.code == 0, said.err
     assert f"continues at step {seen.step}" in said.out and "120/120" in said.out and "attempt 2" in said.out
     assert molting(here, "resume", run.id).code == 2
+
+
+def test_a_run_that_starts_gets_the_memory_of_a_warm_host_which_lives_on(here: World, finished: RunDir) -> None:
+    def host() -> Any:
+        (found,) = molting(here, "host", "--json").json["hosts"]
+        return found
+
+    molting(here, "ask", finished.id, "Who are you?", "--max-new-tokens", "2")
+    before = host()
+    assert before["models"]
+    run = here.train(here.persona("beside", training={"max_steps": 2}))
+    wait_for_step(run, 1)
+    after = host()
+    assert after["models"] == [] and after["pid"] == before["pid"]
+    assert molting(here, "ask", finished.id, "Who are you?", "--max-new-tokens", "2").code == 0  # beside the training
+    wait_for(run, "finished")
+    assert "keeps its memory" not in run.supervisor_log.read_text()
 
 
 def test_killing_the_follower_leaves_the_run_alone(here: World) -> None:

@@ -45,6 +45,7 @@ class World:
         self.env = os.environ | {
             "MOLTING_RUNTIME_DIR": str(root / "runtime"),
             "XDG_STATE_HOME": str(root / "state"),
+            "XDG_CACHE_HOME": str(root / "cache"),
             "MOLTING_RUNS": str(self.runs),
             "MOLTING_MODELS": str(self.models),
             "OMP_NUM_THREADS": "1",

@@ -139,7 +139,7 @@ def test_doctor_puts_the_worst_first_and_exits_1_for_errors(molting: Scripted, t
         "warning  Only 12 rows.  [rows.few]",
         "         try: Write more.",
         "plan: 64 rows × 6, 4 a step = 96 steps, 5 of them warm-up, learning rate 0.001, 92 tokens a row, "
-        "41 % learned, 6 held out",
+        "41 % learned, 6 held out, how long it takes is known after a first run of such a model here",
     ]
     found = molting("doctor", str(tmp_path), "--json")
     assert found.code == 1 and len(found.json["findings"]) == 2 and found.json["plan"]["steps"] == 96

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
+
+from engine.contract import calls, durable, sheets
 from molting_tui.services.grades import any_unfinished
 from molting_tui.services.journey import traces
 from molting_tui.state.journey import Traces
@@ -24,6 +27,21 @@ def test_what_was_left_is_seen(tmp_path: Path) -> None:
     assert traces(one).proof == "", "a proof of other weights is none"
 
 
+def test_a_proof_belongs_to_weights_whatever_the_age_of_the_files(tmp_path: Path) -> None:
+    """A copied run has files of any age."""
+    one, _ = two_cycles(tmp_path, 1_760_000_000.0)
+    files = durable.read_manifest(one.adapter).files
+    proof = msgspec.json.decode(one.proof.read_bytes(), type=calls.Proof)
+    for weights, said in (
+        (sheets.weights_hash({name: entry.sha256 for name, entry in files.items()}), "effective"),
+        ("0" * 64, ""),
+    ):
+        one.proof.write_bytes(msgspec.json.encode(msgspec.structs.replace(proof, weights=weights)))
+        for age in (1, 2_000_000_000):
+            os.utime(one.proof, (age, age))
+            assert traces(one).proof == said
+
+
 def test_nothing_is_seen_where_nothing_is(tmp_path: Path) -> None:
     run, _ = graded_run(tmp_path)
     assert traces(run) == Traces()
@@ -34,8 +52,6 @@ def test_nothing_is_seen_where_nothing_is(tmp_path: Path) -> None:
 
 def test_a_sheet_of_one_voice_can_be_graded(tmp_path: Path) -> None:
     """It has no pairs, which is no reason to refuse the rest."""
-    from engine.contract import sheets
-
     one, _ = two_cycles(tmp_path, 1_760_000_000.0)
     (sheet,), _ = sheets.readable(one)
     assert sheet.voices == ["adapter"] and any_unfinished(one, sheet, "Joana") is None

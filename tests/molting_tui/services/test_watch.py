@@ -89,3 +89,28 @@ def test_a_damaged_run_is_listed_with_what_is_wrong(tmp_path: Path) -> None:
     run.lifecycle.write_bytes(b"garbage\n")
     [seen] = [each for batch in RunsWatch(tmp_path).poll() for each in batch.changed]
     assert seen.id == run.id and "damaged" in seen.problem
+
+
+def test_of_many_ended_runs_only_some_are_looked_at_in_one_poll(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(watch, "_AT_ONCE", 2)
+    runs = [finished_run(tmp_path, f"r{n}") for n in range(20)]
+    watcher = RunsWatch(tmp_path)
+    everything(watcher)
+    looked: list[Path] = []
+    signature = watch._signature
+    monkeypatch.setattr(watch, "_signature", lambda run: (looked.append(run.path), signature(run))[1])
+    everything(watcher)
+    assert len(looked) == 2
+    everything(watcher, rounds=9)
+    assert sorted(looked) == sorted(run.path for run in runs)  # each once
+
+
+def test_a_folder_that_has_not_changed_is_not_read_again(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    import os
+
+    finished_run(tmp_path)
+    os.utime(tmp_path, (1000.0, 1000.0))
+    watcher = RunsWatch(tmp_path)
+    everything(watcher)
+    monkeypatch.setattr(watch.rundir, "listed", lambda runs: 1 / 0)
+    everything(watcher, rounds=20)

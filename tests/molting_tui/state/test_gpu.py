@@ -74,6 +74,29 @@ def test_of_several_gpus_the_one_with_the_run_is_found() -> None:
     assert gpu_of(Machine(gpus=(idle, idle)), RunUse(owner=10)) is None
 
 
+def test_all_gpus_of_a_run_are_its_own() -> None:
+    other_rank = GpuProcess(pid=12, used=2 * GIB, ancestors=(10, 1))
+    two = [
+        GpuSample(label=str(n), uuid=f"GPU-{n}", used=6 * GIB, total=24 * GIB, processes=(process,))
+        for n, process in enumerate((TRAINER, other_rank))
+    ]
+    shares = [split_gpu(gpu, RunUse(owner=10), only=False) for gpu in two]
+    assert [share.run for share in shares if share] == [3 * GIB, 2 * GIB]
+
+
+def test_where_processes_are_hidden_the_gpus_that_a_run_waited_for_are_its_own() -> None:
+    run = trained()
+    run.apply(1, Transition(state="training", attempt=1, t=T0))
+    run.owned = True
+    assert run.start
+    run.start.plan = {"gpus": "GPU-0,GPU-2"}
+    run.apply(1, memory(1, device=2 * GIB))
+    gpus = [GpuSample(label=str(n), uuid=f"GPU-{n}", used=6 * GIB, total=24 * GIB) for n in range(3)]
+    shares = [split_gpu(gpu, use_of(run, 10), only=False) for gpu in gpus]
+    assert [share.run for share in shares if share] == [2 * GIB, 0, 2 * GIB]
+    assert use_of(trained()).gpus == frozenset()
+
+
 def test_the_use_of_a_run_is_its_own_words_while_it_lives() -> None:
     run = trained()
     run.apply(1, Transition(state="training", attempt=1, t=T0))
