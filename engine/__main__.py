@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from engine.contract import bench, calls, durable, rows, verdict
+from engine.contract import bench, calls, curation, drafts, durable, generations, needle, rows, verdict
 from engine.contract.errors import MoltingError
 from engine.contract.safe import redact
 
@@ -25,6 +25,7 @@ from engine.contract.safe import redact
 VERBS: dict[str, tuple[str, str, type]] = {
     "create": ("engine.train.start", "create", calls.CreateRequest),
     "sweep": ("engine.train.sweep", "sweep", calls.SweepRequest),
+    "stop-job": ("engine.train.slurm", "stop", calls.StopJobRequest),
     "resume": ("engine.train.start", "resume", calls.RunRequest),
     "preflight": ("engine.checks.preflight", "preflight", calls.PreflightRequest),
     "model-check": ("engine.checks.repository", "model_check", calls.ModelCheckRequest),
@@ -48,10 +49,14 @@ VERBS: dict[str, tuple[str, str, type]] = {
     "bench": ("engine.bench.bench", "bench", bench.BenchRequest),
     "serve": ("engine.serve.serve", "serve", calls.ServeRequest),
     "why": ("engine.infer.why", "why", calls.WhyRequest),
+    "needle": ("engine.infer.needle", "needle", needle.NeedleRequest),
+    "draft": ("engine.evaluate.draft", "draft", drafts.DraftRequest),
+    "curate": ("engine.evaluate.curate", "curate", curation.CurateRequest),
+    "generation": ("engine.train.next_generation", "generation", generations.GenerationRequest),
 }
 
 # Verbs that need a model: the inference host does them, with what it has in memory. They must be safe to repeat.
-WARM = frozenset({"ask", "answers", "prove", "why"})
+WARM = frozenset({"ask", "answers", "needle", "prove", "why", "curate"})
 
 Tell = Callable[[calls.Line], None]
 
@@ -66,6 +71,8 @@ def main(argv: list[str]) -> int:
         return import_module("engine.train.start").supervise(argv[1], argv[2])
     if verb == "trainer" and len(argv) == 3:
         return import_module("engine.train.attempt").main(argv[1], argv[2])
+    if verb == "torchrun" and len(argv) == 4:
+        return import_module("engine.train.torchrun").main(argv[1], argv[2], argv[3])
     if verb == "data-session":
         return import_module("engine.data.session").serve(sys.stdin.buffer, _private_stdout())
     if verb == "host" and len(argv) == 2:

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from engine.checks import content
-from engine.contract import bench, calls, settings, verdict
+from engine.contract import bench, calls, needle, settings, verdict
 from engine.contract.errors import Reason
 from engine.contract.settings import Settings
 from engine.contract.summary import Summary
@@ -111,6 +111,10 @@ def test_the_page_of_commands_names_every_json_key() -> None:
         "| `ask`": {*calls.Asked.__struct_fields__, *calls.Pair.__struct_fields__, *calls.Answer.__struct_fields__},
         "| `doctor`": {*calls.Finding.__struct_fields__, *calls.Plan.__struct_fields__, "findings", "plan"},
         "| `model check`": calls.ModelCheck.__struct_fields__,
+        "| `needle`": {
+            "run",
+            *(key for kind in (needle.Needle, needle.Length, needle.Planted) for key in kind.__struct_fields__),
+        },
         "| `merge`": {*calls.Merged.__struct_fields__, *calls.MergeProof.__struct_fields__},
         "| `bench`": {
             *(key for kind in (bench.Header, bench.Row, bench.Said) for key in kind.__struct_fields__),
@@ -134,6 +138,7 @@ def test_the_page_of_the_doctor_names_every_check() -> None:
         "content",
         "facts",
         "room",
+        "rope",
         "memory",
         "environment",
         "preflight",
