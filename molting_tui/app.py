@@ -29,6 +29,7 @@ from .look import Look
 from .machines import Folders as Folders
 from .machines import Machines
 from .screens.page import Page
+from .services.hang_up import end_with_terminal
 from .services.view_state import ViewStore
 from .services.watch import RunsWatch, Seen
 from .state.run_list import Ended, RunList, Warned, sentence
@@ -382,6 +383,7 @@ def run(
     curate: tuple[RunDir, str] | None = None,
 ) -> int:
     """Show the app until the user leaves, `show` first; the exit status. Raises what crashed it."""
+    end_with_terminal()
     app = MoltingApp(places, settings, look, show, data, chat, grade, curate)
     app.run(mouse=look.mouse)
     if app.crash is not None:

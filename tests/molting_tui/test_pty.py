@@ -104,6 +104,13 @@ def test_a_dropped_connection_costs_nothing(runs: Path) -> None:
         terminal.wait_for("▴")
 
 
+def test_a_terminal_that_is_gone_without_a_signal_ends_the_app_too(runs: Path) -> None:
+    with molting(runs=runs, controls=False) as terminal:
+        terminal.wait_for("100/100")
+        terminal.hang_up()
+        terminal.process.wait(30)
+
+
 def test_a_storm_of_resizes_is_survived(runs: Path) -> None:
     with molting(runs=runs) as terminal:
         terminal.wait_for("100/100")

@@ -23,7 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 class Terminal:
     """Runs `argv` on its own pty. `raw` are all bytes that came, `screen` what a person would see."""
 
-    def __init__(self, argv: list[str], *, size: tuple[int, int] = (100, 30), **env: str) -> None:
+    def __init__(
+        self, argv: list[str], *, size: tuple[int, int] = (100, 30), controls: bool = True, **env: str
+    ) -> None:
         self.screen = pyte.Screen(*size)
         self.raw = bytearray()
         self._stream = pyte.ByteStream(self.screen)
@@ -39,7 +41,8 @@ class Terminal:
             cwd=ROOT,
             env=base | {"TERM": "xterm-256color", "LANG": "C.UTF-8", "COLORTERM": "truecolor"} | env,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # its terminal hangs up with us
+            # Its terminal hangs up with us; one that does not control it sends no signal then.
+            preexec_fn=(lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)) if controls else None,
         )
 
     def __enter__(self) -> Terminal:
@@ -112,11 +115,11 @@ def _settings(attributes: list[Any]) -> list[Any]:
     return attributes[:4]
 
 
-def molting(*args: str, runs: Path, size: tuple[int, int] = (100, 30), **env: str) -> Terminal:
+def molting(*args: str, runs: Path, size: tuple[int, int] = (100, 30), controls: bool = True, **env: str) -> Terminal:
     """`molting` on a terminal, its runs in `runs`."""
     places = {
         "MOLTING_RUNS": str(runs),
         "MOLTING_CONFIG": str(runs.parent / "config.toml"),
         "XDG_STATE_HOME": str(runs.parent / "state"),
     }
-    return Terminal([sys.executable, "-m", "molting_tui", *args], size=size, **places | env)
+    return Terminal([sys.executable, "-m", "molting_tui", *args], size=size, controls=controls, **places | env)
