@@ -61,10 +61,10 @@ def test_a_truncated_model_is_refused(world: World) -> None:
 
 
 def test_target_modules_that_are_not_there(world: World) -> None:
-    run = world.train(world.persona("targets", method={"target_modules": ["no_such_proj"]}))
-    said = wait_for(run, "failed")
-    assert_told(said, "bad_model")
-    assert "target_modules" in said.why
+    spec = world.persona("targets", method={"target_modules": ["no_such_proj"]})
+    said = world.call("create", calls.CreateRequest(spec=str(spec), runs=str(world.runs), models=str(world.models)))
+    assert isinstance(said, calls.Failure)
+    assert "no_such_proj" in said.message and "method.target_modules" in said.remedy
 
 
 @contextlib.contextmanager

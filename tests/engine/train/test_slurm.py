@@ -169,8 +169,8 @@ def test_time_limit_stop_resume_preemption_and_a_controller_that_restarts(
     assert any("time limit of job" in why and "came near" in why for why in said), said
     go_on(cluster, long)
     until(long, lambda seen: seen.state == "training" and seen.attempt == 2)
-    start = read_events(long, 2)[0]
-    assert isinstance(start, events.Start) and start.step == again.checkpoint, "it goes on where it was saved"
+    start = next(event for event in read_events(long, 2) if isinstance(event, events.Start))
+    assert start.step == again.checkpoint, "it goes on where it was saved"
 
     # A stop saves; a resumed run is another job.
     stopped = stop(here, long)
