@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -28,7 +29,10 @@ PATIENCE = 120.0
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[support.OneMachine]:
     made = support.OneMachine(tmp_path_factory.mktemp("slurm"))
     try:
-        made.up()
+        try:
+            made.up()
+        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+            pytest.skip(f"Slurm is installed and does not come up here: {error}")
         yield made
     finally:
         made.down()
