@@ -36,12 +36,13 @@ _TYPED = string.ascii_letters[:40]
 _FILTER = "filter the log"
 _KEY_EVERY = 0.02  # seconds
 _OPEN = """
-import sys
+import os, sys
 from pathlib import Path
 from engine.contract.rundir import RunDir
 from molting_tui.commands.open_app import open_app
 run = RunDir(Path(sys.argv[1]))
-sys.exit(open_app(run.path.parent, show=run))
+os.environ["MOLTING_RUNS"] = str(run.path.parent)
+sys.exit(open_app(show=run))
 """
 
 
