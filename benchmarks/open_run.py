@@ -39,10 +39,11 @@ _OPEN = """
 import os, sys
 from pathlib import Path
 from engine.contract.rundir import RunDir
+from molting_tui.begin import Begin
 from molting_tui.commands.open_app import open_app
 run = RunDir(Path(sys.argv[1]))
 os.environ["MOLTING_RUNS"] = str(run.path.parent)
-sys.exit(open_app(show=run))
+sys.exit(open_app(begin=Begin(show=run)))
 """
 
 

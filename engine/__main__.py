@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from engine.contract import bench, calls, curation, drafts, durable, generations, needle, rows, verdict
+from engine.contract import bench, calls, curation, drafts, durable, generations, needle, outputs, rows, verdict
 from engine.contract.errors import MoltingError
 from engine.contract.safe import redact
 
@@ -31,10 +31,10 @@ VERBS: dict[str, tuple[str, str, type]] = {
     "model-check": ("engine.checks.repository", "model_check", calls.ModelCheckRequest),
     "demo-model": ("engine.models.verbs", "demo_model", calls.DemoModelRequest),
     "ask": ("engine.infer.ask", "ask", calls.AskRequest),
-    "pack": ("engine.share.pack", "pack", calls.PackRequest),
-    "export": ("engine.share.trackers", "export", calls.ExportRequest),
-    "import-history": ("engine.share.history", "import_history", calls.TrainerStateRequest),
-    "unpack": ("engine.share.unpack", "unpack", calls.UnpackRequest),
+    "pack": ("engine.share.pack", "pack", outputs.PackRequest),
+    "export": ("engine.share.trackers", "export", outputs.ExportRequest),
+    "import-history": ("engine.share.history", "import_history", outputs.TrainerStateRequest),
+    "unpack": ("engine.share.unpack", "unpack", outputs.UnpackRequest),
     "host-start": ("engine.host.start", "place", calls.HostRequest),
     "prove": ("engine.infer.prove", "prove", calls.RunRequest),
     "answers": ("engine.evaluate.answers", "answers", verdict.AnswersRequest),
@@ -45,9 +45,9 @@ VERBS: dict[str, tuple[str, str, type]] = {
     "judge": ("engine.evaluate.judge", "judge", verdict.JudgeRequest),
     "report": ("engine.evaluate.report", "report", verdict.ReportRequest),
     "data": ("engine.data.browse", "report", rows.DataRequest),
-    "merge": ("engine.export.merge", "merge", calls.MergeRequest),
+    "merge": ("engine.export.merge", "merge", outputs.MergeRequest),
     "bench": ("engine.bench.bench", "bench", bench.BenchRequest),
-    "serve": ("engine.serve.serve", "serve", calls.ServeRequest),
+    "serve": ("engine.serve.serve", "serve", outputs.ServeRequest),
     "why": ("engine.infer.why", "why", calls.WhyRequest),
     "needle": ("engine.infer.needle", "needle", needle.NeedleRequest),
     "draft": ("engine.evaluate.draft", "draft", drafts.DraftRequest),

@@ -24,6 +24,7 @@ from engine.contract.settings import Settings
 
 from . import actions
 from .actions import EVERYWHERE
+from .begin import Begin
 from .harmless import Ascii, Harmless
 from .look import Look
 from .machines import Folders as Folders
@@ -38,8 +39,6 @@ from .widgets.top_line import live_line
 
 if TYPE_CHECKING:
     from textual.command import Provider
-
-    from engine.contract.rows import DataRequest
 
     from .services.grades import Wanted
     from .state.view import View
@@ -73,21 +72,9 @@ class MoltingApp(Machines):
     COMMANDS = {_actions_in_palette}
     ENABLE_COMMAND_PALETTE = False  # ours stands in the registry like any other action
 
-    def __init__(
-        self,
-        places: Folders,
-        settings: Settings,
-        look: Look,
-        show: RunDir | None = None,
-        data: DataRequest | None = None,
-        chat: RunDir | None = None,
-        grade: tuple[RunDir, Wanted | None] | None = None,
-        curate: tuple[RunDir, str] | None = None,
-    ) -> None:
-        """`show` … `curate`: what to begin with. MoltingError (code 2) for an unusable keymap."""
-        self.look, self._show, self._data, self._chat, self._grade = look, show, data, chat, grade
-        self._curate = curate
-        self.settings = settings
+    def __init__(self, places: Folders, settings: Settings, look: Look, begin: Begin | None = None) -> None:
+        """MoltingError (code 2) for an unusable keymap."""
+        self.look, self.settings, self._first = look, settings, begin or Begin()
         super().__init__()
         self.places = places
         self.actions = actions.with_keymap(settings.keys)
@@ -115,22 +102,23 @@ class MoltingApp(Machines):
 
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit)  # not without restoring the terminal
         self.push_screen(Runs())
-        if self._show:
+        first = self._first
+        if first.show:
             from .screens.live import Live
 
-            self.push_screen(Live(self._show))
-        if self._data:
+            self.push_screen(Live(first.show))
+        if first.data:
             from .screens.data import Data
 
-            self.push_screen(Data(self._data))
-        if self._grade:
-            self._begin_grading(*self._grade)
-        if self._curate:
-            self._begin_curating(*self._curate)
-        if self._chat:
+            self.push_screen(Data(first.data))
+        if first.grade:
+            self._begin_grading(*first.grade)
+        if first.curate:
+            self._begin_curating(*first.curate)
+        if first.chat:
             from .screens.chat import Chat
 
-            self.push_screen(Chat(self._chat))
+            self.push_screen(Chat(first.chat))
         self.set_interval(1 / self.look.rate, self._paint)
         self.set_interval(_SEEN_EVERY, self._note_seen)
         self.call_after_refresh(self._watch)  # reading runs must not hold up the first frame
@@ -372,19 +360,10 @@ class MoltingApp(Machines):
                 self.fail(error)
 
 
-def run(
-    places: Folders,
-    settings: Settings,
-    look: Look,
-    show: RunDir | None = None,
-    data: DataRequest | None = None,
-    chat: RunDir | None = None,
-    grade: tuple[RunDir, Wanted | None] | None = None,
-    curate: tuple[RunDir, str] | None = None,
-) -> int:
-    """Show the app until the user leaves, `show` first; the exit status. Raises what crashed it."""
+def run(places: Folders, settings: Settings, look: Look, begin: Begin) -> int:
+    """Show the app until the user leaves; the exit status. Raises what crashed it."""
     end_with_terminal()
-    app = MoltingApp(places, settings, look, show, data, chat, grade, curate)
+    app = MoltingApp(places, settings, look, begin)
     app.run(mouse=look.mouse)
     if app.crash is not None:
         raise app.crash

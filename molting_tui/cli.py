@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from . import terminal
+from .begin import Begin
 from .commands import (
     answers,
     ask,
@@ -150,7 +151,7 @@ def molting(
     if ctx.invoked_subcommand is None and sys.stdin.isatty() and terminal.out().tty:
         from .commands.open_app import open_app  # Textual is for the app alone: commands start without it
 
-        raise typer.Exit(open_app(where, show=where.find(show) if show else None))
+        raise typer.Exit(open_app(where, Begin(show=where.find(show) if show else None)))
     if ctx.invoked_subcommand is None:
         terminal.err().line(HELP)
         raise typer.Exit(2)

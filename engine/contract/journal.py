@@ -24,6 +24,11 @@ _BLOCK = 256 << 10  # what is decoded at once of a long log: a quarter of the me
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
+def whole_lines(raw: bytes) -> bytes:
+    """Up to the last newline: what follows it is still being written."""
+    return raw[: raw.rfind(b"\n") + 1]
+
+
 class JournalWriter:
     """Appends lines, each by one system call, safe to use from several threads.
 

@@ -6,9 +6,8 @@ Nothing here raises for a damaged run: what is wrong with it stands in `Summary.
 from __future__ import annotations
 
 import functools
-import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -16,18 +15,16 @@ import msgspec
 
 from . import durable, events, lifecycle, locks, names, processes, slurm
 from .errors import MoltingError
+from .journal import whole_lines
 from .lifecycle import Shown, Transition
-from .plainfile import open_plain, read_plain
+from .log_windows import Windows, decoded
+from .plainfile import read_plain
 from .rundir import AttemptDir, RunDir
 from .slurm import Job
 from .spec import Spec
 
-WINDOW = 64 << 10  # bytes read from either end of an event log
-_SEARCH = 1 << 20  # bytes looked through for the last evaluation, which is rarer than steps
 _TREND = 8  # parts of a run whose mean losses make its trend
 _STEADY = 20  # last steps whose durations give the pace
-_SAMPLES = 16  # places of a long log that are looked at for the trend
-_SAMPLE = 2 << 10  # bytes at each
 _SMALL = 1 << 20  # a spec or lifecycle longer than this is not one
 
 
@@ -168,7 +165,7 @@ def name_of(run: RunDir) -> str:
 def transitions(run: RunDir) -> tuple[list[Transition], int]:
     """All transitions so far, and how many complete lines are damaged and were passed over."""
     try:
-        raw = _whole_lines(read_small(run.lifecycle))
+        raw = whole_lines(read_small(run.lifecycle))
     except FileNotFoundError:
         return [], 0
     found, damaged = [], 0
@@ -273,11 +270,11 @@ def _read_events(run: RunDir, seen: Summary, problems: list[str]) -> None:
 def _read_attempt(attempt: AttemptDir, seen: Summary, ends: int | None, problems: list[str]) -> int | None:
     """Take over what `seen` does not know yet; the step beyond which earlier attempts do not count."""
     try:
-        windows = _Windows.read(attempt.events)
+        windows = Windows.read(attempt.events)
     except FileNotFoundError:
         return ends
-    start = next((event for event in _decoded(windows.head) if isinstance(event, events.Start)), None)
-    metrics = [event for event in _decoded(windows.tail) if isinstance(event, events.Metric)]
+    start = next((event for event in decoded(windows.head) if isinstance(event, events.Start)), None)
+    metrics = [event for event in decoded(windows.tail) if isinstance(event, events.Metric)]
     metrics = [metric for metric in metrics if ends is None or metric.step <= ends]
     if start and ends is None:
         seen.step, seen.steps = start.step, start.steps
@@ -285,7 +282,7 @@ def _read_attempt(attempt: AttemptDir, seen: Summary, ends: int | None, problems
         seen.records = windows.records()
     if metrics and not seen.trend:
         seen.step, seen.loss = metrics[-1].step, metrics[-1].loss
-        sampled = [event for event in _decoded(windows.sampled) if isinstance(event, events.Metric)]
+        sampled = [event for event in decoded(windows.sampled) if isinstance(event, events.Metric)]
         seen.trend = _trend([*sampled, *metrics])
         if attempt.number == seen.attempt:
             first = start.step + 1 if start else None  # slow: caches are cold, memory is being claimed
@@ -344,93 +341,6 @@ def _tell_pace(metrics: list[events.Metric], seen: Summary) -> None:
         seen.rows_rate = sum(metric.rows for metric in metrics) / seconds
         seen.token_rate = presented / seconds if presented else None
     seen.shared = max(0.0, 1 - computed / presented) if presented else None
-
-
-class _Windows:
-    """The two ends of one event log, and the search for what is rare in it."""
-
-    def __init__(self, head: bytes, tail: bytes, before: bytes, sampled: bytes) -> None:
-        self.head = head  # whole lines
-        self.tail = tail  # whole lines; all of the log where it is short
-        self.sampled = sampled  # lines from places spread over what lies before the tail
-        self._before = before  # what lies before the tail, up to a limit
-        self.newer = False
-        for line in head.split(b"\n")[:1]:
-            self.newer = _is_newer(line)
-
-    @classmethod
-    def read(cls, path: Path) -> _Windows:
-        fd = open_plain(path)
-        try:
-            size = os.fstat(fd).st_size
-            head = _whole_lines(os.pread(fd, WINDOW, 0))
-            begin = max(len(head), size - _SEARCH)
-            rest = _whole_lines(os.pread(fd, size - begin, begin))
-            sampled = b"".join(_sampled(fd, size - WINDOW))
-        finally:
-            os.close(fd)
-        if begin > len(head):
-            rest = rest[rest.find(b"\n") + 1 :]  # its first line began before the window
-        everything = head + rest
-        cut = everything.find(b"\n", len(everything) - WINDOW) + 1 if len(everything) > WINDOW else 0
-        return cls(head, everything[cut:], everything[:cut], sampled)
-
-    def count(self, needle: bytes) -> int:
-        return (self._before + self.tail).count(needle)
-
-    def records(self) -> int | None:
-        """How many records a stream has, by the last word on it: said early, and once more when they were counted."""
-        for text in (self.tail, self.head):
-            lines = (line for line in reversed(text.split(b"\n")) if b'"k":"stream"' in line)
-            for event in _decoded(next(lines, b"")):
-                return event.records if isinstance(event, events.Stream) else None
-        return None
-
-    def last_eval(self, ends: int | None) -> float | None:
-        """The last evaluation's loss, of those up to step `ends`."""
-        text = self._before + self.tail
-        at = len(text)
-        while (at := text.rfind(b'"k":"eval"', 0, at)) >= 0:
-            line = text[text.rfind(b"\n", 0, at) + 1 : text.find(b"\n", at)]
-            for event in _decoded(line):
-                if isinstance(event, events.Eval) and (ends is None or event.step <= ends):
-                    return event.loss
-        return None
-
-
-def _sampled(fd: int, end: int) -> Iterator[bytes]:
-    """Some whole lines from each of a few places before `end`, in order; nothing where `end` lies before the file."""
-    for place in range(_SAMPLES if end > 0 else 0):
-        part = os.pread(fd, _SAMPLE, end * place // _SAMPLES)
-        yield part[part.find(b"\n") + 1 : part.rfind(b"\n") + 1]
-
-
-def _decoded(lines: bytes) -> Iterator[events.AnyEvent]:
-    """The events that can be read; damage is shown where a log is followed, not here."""
-    for line in lines.split(b"\n"):
-        if not line:
-            continue
-        try:
-            event = events.decode(line)
-        except (ValueError, events.NewerVersion):
-            continue
-        if event is not None:
-            yield event
-
-
-def _is_newer(line: bytes) -> bool:
-    try:
-        events.decode(line)
-    except events.NewerVersion:
-        return True
-    except ValueError:
-        return False
-    return False
-
-
-def _whole_lines(raw: bytes) -> bytes:
-    """Up to the last newline: what follows it is still being written."""
-    return raw[: raw.rfind(b"\n") + 1]
 
 
 def read_small(path: Path) -> bytes:

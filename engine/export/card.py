@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from engine.checks import after
-from engine.contract import calls, safe, summary
+from engine.contract import outputs, safe, summary
 from engine.data.encode import Encoder
 
 if TYPE_CHECKING:
     from .merge import Job
 
 
-def card(job: Job, encoder: Encoder, proof: calls.MergeProof, gguf: str = "") -> str:
+def card(job: Job, encoder: Encoder, proof: outputs.MergeProof, gguf: str = "") -> str:
     """A model card in Markdown, with the header that the hub reads."""
     spec, seen = job.spec, summary.summarise(job.run)
     history = after.gather(job.run).history

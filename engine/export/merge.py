@@ -17,7 +17,7 @@ from types import FrameType
 
 import msgspec
 
-from engine.contract import calls, durable, summary
+from engine.contract import calls, durable, outputs, summary
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 from engine.contract.spec import Spec
@@ -32,7 +32,7 @@ SPARE = 1.05  # of the weights, for what stands beside them
 Tell = Callable[[calls.Line], None]
 
 
-def merge(request: calls.MergeRequest, tell: Tell) -> calls.Merged:
+def merge(request: outputs.MergeRequest, tell: Tell) -> outputs.Merged:
     """Merge a run into `request.to`, which appears whole, sealed and proven, or not at all.
 
     Raises MoltingError: code 2 for a run that has nothing to merge and a name that is taken, code 1 for a failed
@@ -73,7 +73,7 @@ class Job(msgspec.Struct, frozen=True):
     target: Path
 
 
-def _make(job: Job, request: calls.MergeRequest, tell: Tell) -> calls.Merged:
+def _make(job: Job, request: outputs.MergeRequest, tell: Tell) -> outputs.Merged:
     from engine.data.of_spec import encoder_for
 
     from . import card, modelfile
@@ -103,7 +103,7 @@ def _make(job: Job, request: calls.MergeRequest, tell: Tell) -> calls.Merged:
     tell(calls.Progress(phase="sealing"))
     durable.seal(job.staging, job.target, run=job.run.id)
     files = [file for file in job.target.rglob("*") if file.is_file()]
-    return calls.Merged(
+    return outputs.Merged(
         run=job.run.id,
         path=str(job.target),
         size=sum(file.stat().st_size for file in files),

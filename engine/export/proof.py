@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from engine.contract import calls
+from engine.contract import calls, outputs
 from engine.contract.spec import Generation
 from engine.data.conversation import BadRow, Turn
 from engine.data.encode import Encoder
@@ -26,7 +26,7 @@ MOST_LOST = 0.5  # of the adapter's own effect, as `why` has it
 TOKENS = 64
 
 
-def prove(job: Job, encoder: Encoder, tell: Tell) -> calls.MergeProof:
+def prove(job: Job, encoder: Encoder, tell: Tell) -> outputs.MergeProof:
     """Measure KL(adapter || merged) and how far the greedy answers agree, on the run's probe questions."""
     probes, _ = probes_of(job.spec)
     prompts = []
@@ -71,7 +71,7 @@ def prove(job: Job, encoder: Encoder, tell: Tell) -> calls.MergeProof:
 
 def judged(
     *, kl: float, agreement: float, effect: float, identical: int, probes: int, positions: int
-) -> calls.MergeProof:
+) -> outputs.MergeProof:
     """The verdict. `effect` is the adapter's own KL from its base: a merge that loses half of it has lost it."""
     numbers = (
         f"KL {kl:.2g} nats from the adapter, {agreement:.1%} of {positions} greedy tokens agree, {identical} of "
@@ -81,7 +81,7 @@ def judged(
     passed = kl <= MOST_KL and agreement >= LEAST_AGREEMENT and kl <= MOST_LOST * effect
     passed = passed or (kl == 0.0 and agreement == 1.0)
     sentence = f"The merged model answers as the adapter does: {numbers}." if passed else f"{numbers} ({limits})."
-    return calls.MergeProof(
+    return outputs.MergeProof(
         passed=passed,
         sentence=sentence,
         kl=kl,

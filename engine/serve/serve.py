@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.contract import calls, host
+from engine.contract import calls, host, outputs
 from engine.contract.errors import MoltingError
 from engine.contract.host_client import Client, version
 from engine.contract.rundir import RunDir
@@ -22,7 +22,7 @@ LEAST_KEY = 16  # characters; a shorter one could be guessed by who shares the m
 Tell = Callable[[calls.Line], None]
 
 
-def serve(request: calls.ServeRequest, tell: Tell) -> calls.Served:
+def serve(request: outputs.ServeRequest, tell: Tell) -> outputs.Served:
     """Serve a run until SIGTERM, SIGINT, or the end of the process that asked.
 
     Raises MoltingError where the run cannot be opened or the port is taken; code 2 for a key that is none.
@@ -54,7 +54,7 @@ def serve(request: calls.ServeRequest, tell: Tell) -> calls.Served:
     while not done.wait(0.5) and os.getppid() == parent:
         pass
     endpoint.server_close()
-    return calls.Served(url=url, models=list(MODELS))
+    return outputs.Served(url=url, models=list(MODELS))
 
 
 def _connect() -> Client:
@@ -63,7 +63,7 @@ def _connect() -> Client:
     return start.connect("serve")
 
 
-def _open(request: calls.ServeRequest, tell: Tell) -> host.Opened:
+def _open(request: outputs.ServeRequest, tell: Tell) -> host.Opened:
     """Load both voices first, so that what is wrong is said before anybody asks."""
     wanted = host.Open(
         id="open",
@@ -84,7 +84,7 @@ def _open(request: calls.ServeRequest, tell: Tell) -> host.Opened:
     raise MoltingError("The inference host closed the connection.", remedy="Try again.")
 
 
-def _listen(request: calls.ServeRequest, key: str) -> Endpoint:
+def _listen(request: outputs.ServeRequest, key: str) -> Endpoint:
     try:
         return Endpoint(
             request.port,

@@ -13,7 +13,7 @@ from typing import Any
 
 import tomlkit
 
-from engine.contract import calls, durable, events, lifecycle, rundir
+from engine.contract import calls, durable, events, lifecycle, outputs, rundir
 from engine.contract.errors import MoltingError
 from engine.contract.journal import JournalWriter
 from engine.contract.plainfile import read_plain
@@ -37,7 +37,7 @@ class Recorded:
     left_out: int = 0
 
 
-def import_history(request: calls.TrainerStateRequest, tell: Callable[[calls.Line], None]) -> calls.ImportedHistory:
+def import_history(request: outputs.TrainerStateRequest, tell: Callable[[calls.Line], None]) -> outputs.ImportedHistory:
     """Read the file, make the run. MoltingError (code 2) where it is no such file, or holds no step."""
     name = request.name.strip()
     if not name:
@@ -52,7 +52,7 @@ def import_history(request: calls.TrainerStateRequest, tell: Callable[[calls.Lin
         problems.append(f"{found.left_out} entries of its log tell of no step, so they were left out.")
     if found.seconds is None:
         problems.append("The file does not tell how long it took: a second a step is assumed.")
-    return calls.ImportedHistory(
+    return outputs.ImportedHistory(
         run=run.id,
         path=str(run.path),
         name=name,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.contract import calls, durable, summary
+from engine.contract import calls, durable, outputs, summary
 from engine.contract.durable import Entry
 from engine.contract.errors import MoltingError
 from engine.contract.plainfile import open_plain, read_plain
@@ -38,7 +38,7 @@ class _Member:
     text: bytes | None = None
 
 
-def pack(request: calls.PackRequest, tell: Tell) -> calls.Packed:
+def pack(request: outputs.PackRequest, tell: Tell) -> outputs.Packed:
     """Write the archive. MoltingError for a run that still works, a broken seal, or a name that is taken."""
     run, target = RunDir(Path(request.run)), Path(request.file)
     seen = summary.summarise(run)
@@ -55,7 +55,9 @@ def pack(request: calls.PackRequest, tell: Tell) -> calls.Packed:
         _write(target, run, seen.name, sealed, members, tell)
     except OSError as error:
         raise durable.explain(error, f"write {target}") from error
-    return calls.Packed(path=str(target), run=run.id, size=target.stat().st_size, files=len(members), left_out=left_out)
+    return outputs.Packed(
+        path=str(target), run=run.id, size=target.stat().st_size, files=len(members), left_out=left_out
+    )
 
 
 def _base_folder(run: RunDir) -> list[Path]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from engine.checks.history import History, read_history
-from engine.contract import calls, durable, summary
+from engine.contract import calls, durable, outputs, summary
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 from engine.contract.spec import Spec
@@ -42,7 +42,7 @@ class Exporting(NamedTuple):
     points: list[Point]
 
 
-def export(request: calls.ExportRequest, tell: Callable[[calls.Line], None]) -> calls.Exported:
+def export(request: outputs.ExportRequest, tell: Callable[[calls.Line], None]) -> outputs.Exported:
     """Write the curves of a run into a folder. MoltingError where the tracker is absent, or nothing was learned."""
     run, folder = RunDir(Path(request.run)), Path(request.dir)
     spec, history = summary.load_spec(run), read_history(run)
@@ -55,7 +55,7 @@ def export(request: calls.ExportRequest, tell: Callable[[calls.Line], None]) -> 
         path = _WRITERS[request.to](made, folder)
     except OSError as error:
         raise durable.explain(error, f"write to {folder}") from error
-    return calls.Exported(
+    return outputs.Exported(
         run=run.id, to=request.to, path=str(path), steps=len(history.metrics), evals=len(history.evals)
     )
 
@@ -142,7 +142,7 @@ def _wandb(made: Exporting, folder: Path) -> Path:
     return Path(logged.dir).parent
 
 
-_WRITERS: dict[calls.Tracker, Callable[[Exporting, Path], Path]] = {
+_WRITERS: dict[outputs.Tracker, Callable[[Exporting, Path], Path]] = {
     "tensorboard": _tensorboard,
     "trackio": _trackio,
     "wandb": _wandb,
@@ -158,7 +158,7 @@ def _require_new(target: Path) -> None:
         )
 
 
-def _needs(name: calls.Tracker) -> ModuleType:
+def _needs(name: outputs.Tracker) -> ModuleType:
     """The tracker's module. MoltingError (code 3) where its package is absent."""
     from importlib import import_module
 

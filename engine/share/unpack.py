@@ -12,7 +12,7 @@ from typing import IO
 
 import msgspec
 
-from engine.contract import calls, durable, rundir, summary
+from engine.contract import calls, durable, outputs, rundir, summary
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 from engine.models.safetensors_header import read_header
@@ -25,7 +25,7 @@ _CHUNK = 1 << 20
 _HEADROOM = 64 << 20  # bytes left free on the disk
 
 
-def unpack(request: calls.UnpackRequest, tell: Tell) -> calls.Unpacked:
+def unpack(request: outputs.UnpackRequest, tell: Tell) -> outputs.Unpacked:
     """Check the archive and make the run appear, whole or not at all. MoltingError says what is wrong with it."""
     file, runs = Path(request.file), Path(request.runs)
     try:
@@ -48,7 +48,7 @@ def unpack(request: calls.UnpackRequest, tell: Tell) -> calls.Unpacked:
         raise durable.explain(error, f"unpack {file}") from error
 
 
-def _open(tar: tarfile.TarFile, manifest: Archived, runs: Path, file: Path, tell: Tell) -> calls.Unpacked:
+def _open(tar: tarfile.TarFile, manifest: Archived, runs: Path, file: Path, tell: Tell) -> outputs.Unpacked:
     durable.make_private_dir(runs)
     staging = runs / f".new-{manifest.run}"
     shutil.rmtree(staging, ignore_errors=True)  # of an unpacking that was cut short
@@ -65,7 +65,7 @@ def _open(tar: tarfile.TarFile, manifest: Archived, runs: Path, file: Path, tell
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    return calls.Unpacked(
+    return outputs.Unpacked(
         run=manifest.run,
         path=str(runs / manifest.run),
         name=manifest.name,

@@ -15,6 +15,7 @@ from engine.contract.rundir import RunDir
 from engine.contract.spec import Generation
 
 from .. import terminal, voices
+from ..begin import Begin
 from ..services import engine
 from ..state.chat import Conversation, Reply, Turn
 from ..state.chat_answer import Answering
@@ -39,7 +40,7 @@ def chat(
             raise MoltingError("In the app P chooses the preset.", remedy="Leave --preset away.", code=2)
         from .open_app import open_app  # Textual is for the app alone
 
-        raise typer.Exit(open_app(where, chat=found))
+        raise typer.Exit(open_app(where, Begin(chat=found)))
     _converse(where, found, _options(found, preset))
 
 

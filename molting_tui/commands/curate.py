@@ -15,6 +15,7 @@ from engine.contract.generations import Measures
 from engine.contract.rundir import RunDir
 
 from .. import terminal
+from ..begin import Begin
 from ..services import curation as service
 from ..services import engine
 from ..terminal import one_line
@@ -112,7 +113,7 @@ def measures_line(found: Measures | dict[str, Any]) -> str:
 def _open(where: Places, run: RunDir, choices: Choices) -> None:
     from .open_app import open_app  # Textual is for the app alone
 
-    raise typer.Exit(open_app(where, curate=(run, choices.batch.name)))
+    raise typer.Exit(open_app(where, Begin(curate=(run, choices.batch.name))))
 
 
 def _tell(run: RunDir, choices: Choices, made: dict[str, Any], *, json: bool) -> None:

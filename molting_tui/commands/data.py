@@ -12,6 +12,7 @@ from engine.contract.errors import MoltingError
 from engine.contract.rows import Bar, DataReport, DataRequest, RowView, Survey
 
 from .. import terminal, text
+from ..begin import Begin
 from ..services import engine
 from ..terminal import one_line
 from .context import Json, Places, places, print_json, progress
@@ -30,7 +31,7 @@ def data(ctx: typer.Context, file: DataFile, model: Model = "", json: Json = Fal
     if not json and sys.stdin.isatty() and terminal.out().tty:
         from .open_app import open_app
 
-        raise typer.Exit(open_app(places(ctx), data=request))
+        raise typer.Exit(open_app(places(ctx), Begin(data=request)))
     with progress(json_wanted=json) as line:
         report = engine.call("data", request, DataReport, line)
     if json:

@@ -13,6 +13,7 @@ from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 
 from .. import terminal, voices
+from ..begin import Begin
 from ..services import engine, proofs
 from ..services.personas import earlier_run, persona_folder
 from . import attach, doctor, prove, train
@@ -76,7 +77,7 @@ def _watched(where: Places, run: RunDir, *, json: bool) -> str:
         return attach.follow(run, quiet=json)
     from .open_app import open_app
 
-    open_app(where, show=run)
+    open_app(where, Begin(show=run))
     return str(summary.summarise(run).state)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from engine.contract import calls
+from engine.contract import outputs
 
 from .. import terminal, text
 from ..services import engine
@@ -40,9 +40,9 @@ def export(
 ) -> None:
     """Write the curves of a run into a folder that a tracker reads. Nothing leaves this machine."""
     folder = dir.expanduser().absolute()
-    request = calls.ExportRequest(run=str(places(ctx).find(run).path), to=to.value, dir=str(folder))
+    request = outputs.ExportRequest(run=str(places(ctx).find(run).path), to=to.value, dir=str(folder))
     with progress(json_wanted=json) as line:
-        made = engine.call("export", request, calls.Exported, line)
+        made = engine.call("export", request, outputs.Exported, line)
     if json:
         print_json(made)
         return

@@ -13,6 +13,7 @@ from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 
 from .. import line_form, terminal
+from ..begin import Begin
 from ..grade_lines import end_lines
 from ..services import grades
 from ..services.grades import Sitting, Wanted
@@ -57,7 +58,7 @@ def grade(
         if sheet:
             grades.sheet_to_grade(found, sheet)  # a wrong name is said here, not over the app
         plain = wanted == Wanted("")
-        raise typer.Exit(open_app(where, grade=(found, None if plain else wanted)))
+        raise typer.Exit(open_app(where, Begin(grade=(found, None if plain else wanted))))
     _by_lines(where, found, wanted, json_wanted=json)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from engine.contract import calls, verdict
+from engine.contract import outputs, verdict
 from engine.contract import rubric as rubrics
 from engine.contract.errors import MoltingError
 
@@ -72,9 +72,9 @@ def import_(
 
 def _history(where: Places, file: Path, name: str, *, json: bool) -> None:
     """Make a run of a trainer's own record."""
-    request = calls.TrainerStateRequest(file=str(file.expanduser().absolute()), name=name, runs=str(where.runs))
+    request = outputs.TrainerStateRequest(file=str(file.expanduser().absolute()), name=name, runs=str(where.runs))
     with progress(json_wanted=json) as line:
-        made = engine.call("import-history", request, calls.ImportedHistory, line)
+        made = engine.call("import-history", request, outputs.ImportedHistory, line)
     if json:
         print_json(made)
         return

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from engine.contract import calls
+from engine.contract import outputs
 
 from .. import terminal, text
 from ..services import engine
@@ -27,11 +27,11 @@ def merge(
     where = places(ctx)
     found = where.find(run)
     target = (to or Path(f"{found.id}-merged")).expanduser().absolute()
-    request = calls.MergeRequest(
+    request = outputs.MergeRequest(
         run=str(found.path), models=str(where.models), to=str(target), checkpoint=checkpoint, gguf=gguf
     )
     with progress(json_wanted=json) as line:
-        merged = engine.call("merge", request, calls.Merged, line)
+        merged = engine.call("merge", request, outputs.Merged, line)
     if json:
         print_json(merged)
         return

@@ -6,29 +6,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from engine.contract import settings
-from engine.contract.rundir import RunDir
+
+from ..begin import Begin
 
 if TYPE_CHECKING:
-    from engine.contract.rows import DataRequest
-
-    from ..services.grades import Wanted
     from .context import Places  # not at run time: `molting` alone opens the app without the command line
 
 
-def open_app(
-    where: Places | None = None,
-    *,
-    show: RunDir | None = None,
-    data: DataRequest | None = None,
-    chat: RunDir | None = None,
-    grade: tuple[RunDir, Wanted | None] | None = None,
-    curate: tuple[RunDir, str] | None = None,
-) -> int:
-    """Show the app until the user leaves, with what is given first: the run `show`, the rows of `data`, a chat, a form
-    for grading, a batch to curate; the exit status.
-
-    MoltingError (code 2) for settings that are wrong.
-    """
+def open_app(where: Places | None = None, begin: Begin | None = None) -> int:
+    """Show the app until the user leaves; the exit status. MoltingError (code 2) for settings that are wrong."""
     from ..app import Folders, run
     from ..look import decide
 
@@ -36,4 +22,4 @@ def open_app(
     look = decide(loaded.ui)
     folders = Folders(where.runs, where.models) if where else Folders(loaded.runs, loaded.models)
     seen = replace(look, mouse=look.mouse and where.mouse, ascii=look.ascii or where.ascii) if where else look
-    return run(folders, loaded, seen, show, data, chat, grade, curate)
+    return run(folders, loaded, seen, begin or Begin())

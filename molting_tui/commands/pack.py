@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from engine.contract import calls
+from engine.contract import outputs
 
 from .. import terminal, text
 from ..services import engine
@@ -26,9 +26,9 @@ def pack(
     where = places(ctx)
     found = where.find(run)
     target = (to or Path(f"{found.id}.molting.tar")).expanduser().absolute()
-    request = calls.PackRequest(run=str(found.path), models=str(where.models), file=str(target), rows=rows)
+    request = outputs.PackRequest(run=str(found.path), models=str(where.models), file=str(target), rows=rows)
     with progress(json_wanted=json) as line:
-        packed = engine.call("pack", request, calls.Packed, line)
+        packed = engine.call("pack", request, outputs.Packed, line)
     if json:
         print_json(packed)
         return
@@ -46,9 +46,9 @@ def unpack(
     json: Json = False,
 ) -> None:
     """Check a packed run and open it here. Its weights can be asked, proved and compared; it cannot be resumed."""
-    request = calls.UnpackRequest(file=str(file.expanduser().absolute()), runs=str(places(ctx).runs))
+    request = outputs.UnpackRequest(file=str(file.expanduser().absolute()), runs=str(places(ctx).runs))
     with progress(json_wanted=json) as line:
-        made = engine.call("unpack", request, calls.Unpacked, line)
+        made = engine.call("unpack", request, outputs.Unpacked, line)
     if json:
         print_json(made)
         return

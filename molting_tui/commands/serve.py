@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from engine.contract import calls
+from engine.contract import calls, outputs
 from engine.contract.errors import MoltingError
 
 from .. import terminal
@@ -33,10 +33,10 @@ def serve(
     where = places(ctx)
     found = where.find(run)
     key = _given(api_key_env) if api_key_env else f"molting-{secrets.token_urlsafe(32)}"
-    request = calls.ServeRequest(run=str(found.path), models=str(where.models), port=port, key=key)
+    request = outputs.ServeRequest(run=str(found.path), models=str(where.models), port=port, key=key)
     with progress(json_wanted=json) as line:
         hear = _hear(line, "" if api_key_env else key, json)
-        engine.call("serve", request, calls.Served, hear)
+        engine.call("serve", request, outputs.Served, hear)
 
 
 def _given(variable: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from engine.checks import content
-from engine.contract import bench, calls, needle, settings, verdict
+from engine.contract import bench, calls, needle, outputs, settings, verdict
 from engine.contract.errors import Reason
 from engine.contract.settings import Settings
 from engine.contract.summary import Summary
@@ -115,7 +115,7 @@ def test_the_page_of_commands_names_every_json_key() -> None:
             "run",
             *(key for kind in (needle.Needle, needle.Length, needle.Planted) for key in kind.__struct_fields__),
         },
-        "| `merge`": {*calls.Merged.__struct_fields__, *calls.MergeProof.__struct_fields__},
+        "| `merge`": {*outputs.Merged.__struct_fields__, *outputs.MergeProof.__struct_fields__},
         "| `bench`": {
             *(key for kind in (bench.Header, bench.Row, bench.Said) for key in kind.__struct_fields__),
             *bench.Candidate.__struct_fields__,

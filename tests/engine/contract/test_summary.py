@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.contract import events, processes, rundir, summary
+from engine.contract import events, log_windows, processes, rundir, summary
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 from tests.support.runs import T0, Recorded, Supervisor, finished_run, make_run, own
@@ -101,7 +101,7 @@ def test_the_last_evaluation_is_found_far_from_the_end(tmp_path: Path) -> None:
     recorded.say(events.Warn(id="w", message="early"), events.Eval(step=1, loss=2.5, rows=2, seconds=1))
     recorded.steps(range(2, 2002))
     size = run.attempt(1).events.stat().st_size
-    assert 2 * summary.WINDOW < size < 1 << 20
+    assert 2 * log_windows.WINDOW < size < 1 << 20
     seen = summary.summarise(run)
     assert (seen.step, seen.steps, seen.eval_loss, seen.warnings) == (2001, 10_000, 2.5, 1)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine.contract import calls, durable, summary
+from engine.contract import calls, durable, outputs, summary
 from engine.contract.errors import MoltingError
 from engine.data.conversation import Turn
 from engine.data.of_spec import encoder_for
@@ -35,7 +35,7 @@ def run(tmp_path_factory, base):
 
 
 def merged(run, target, told=None, **options):
-    request = calls.MergeRequest(run=str(run.path), models=str(target.parent / "models"), to=str(target), **options)
+    request = outputs.MergeRequest(run=str(run.path), models=str(target.parent / "models"), to=str(target), **options)
     return merge(request, (lambda line: None) if told is None else told.append)
 
 
@@ -52,7 +52,7 @@ def test_the_merged_model_is_proven_sealed_and_says_what_it_is(exported, run):
     assert found.proof.probes == len(PROBES)
     assert (found.precision, found.gguf) == ("bf16", "")
     assert durable.check_seal(target) == []
-    assert msgspec.json.decode((target / "proof.json").read_bytes(), type=calls.MergeProof) == found.proof
+    assert msgspec.json.decode((target / "proof.json").read_bytes(), type=outputs.MergeProof) == found.proof
     card = (target / "README.md").read_text()
     for said in (found.proof.sentence, "You are Rhea.", run.id, "rank 4", "## Limits"):
         assert said in card

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.contract import calls, events, summary
+from engine.contract import events, outputs, summary
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 from engine.share.history import import_history, recorded
@@ -35,10 +35,10 @@ def state(**more: Any) -> dict[str, Any]:
     return {"global_step": 30, "max_steps": 40, "train_batch_size": 4, "log_history": LOG} | more
 
 
-def imported(tmp_path: Path, text: str) -> calls.ImportedHistory:
+def imported(tmp_path: Path, text: str) -> outputs.ImportedHistory:
     file = tmp_path / "trainer_state.json"
     file.write_text(text)
-    request = calls.TrainerStateRequest(file=str(file), name="old phi", runs=str(tmp_path / "runs"))
+    request = outputs.TrainerStateRequest(file=str(file), name="old phi", runs=str(tmp_path / "runs"))
     return import_history(request, lambda line: None)
 
 
@@ -105,7 +105,7 @@ def test_what_is_no_such_file_is_refused_with_a_sentence(tmp_path: Path, text: s
 
 def test_a_file_that_is_not_there_or_not_plain_is_refused(tmp_path: Path) -> None:
     for file in (tmp_path / "none.json", tmp_path, Path("/dev/zero")):
-        request = calls.TrainerStateRequest(file=str(file), name="x", runs=str(tmp_path / "runs"))
+        request = outputs.TrainerStateRequest(file=str(file), name="x", runs=str(tmp_path / "runs"))
         with pytest.raises(MoltingError):
             import_history(request, lambda line: None)
 

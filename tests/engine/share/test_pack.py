@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.contract import calls, durable, summary
+from engine.contract import calls, durable, outputs, summary
 from engine.contract.errors import MoltingError
 from engine.contract.events import Metric
 from engine.contract.rundir import RunDir
@@ -59,13 +59,13 @@ def metric(step: int, loss: float) -> Metric:
     return Metric(step=step, loss=loss, grad_norm=1.0, lr=1e-3, tokens=10, learned=5, rows=4, seconds=1.0, epoch=0.1)
 
 
-def packed(run: RunDir, to: Path, *, rows: bool = False) -> calls.Packed:
+def packed(run: RunDir, to: Path, *, rows: bool = False) -> outputs.Packed:
     models = run.path.parent.parent.parent / "models"
-    return pack(calls.PackRequest(run=str(run.path), models=str(models), file=str(to), rows=rows), quiet)
+    return pack(outputs.PackRequest(run=str(run.path), models=str(models), file=str(to), rows=rows), quiet)
 
 
-def opened(file: Path, runs: Path) -> calls.Unpacked:
-    return unpack(calls.UnpackRequest(file=str(file), runs=str(runs)), quiet)
+def opened(file: Path, runs: Path) -> outputs.Unpacked:
+    return unpack(outputs.UnpackRequest(file=str(file), runs=str(runs)), quiet)
 
 
 def test_a_run_arrives_as_it_was(run: RunDir, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.contract import calls
+from engine.contract import outputs
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 from engine.contract.spec import Data, Model, Spec
@@ -15,8 +15,8 @@ from engine.share.trackers import config_of, export
 from tests.support.runs import finished_run, make_run
 
 
-def exported(run: RunDir, to: str, folder: Path) -> calls.Exported:
-    request = calls.ExportRequest(run=str(run.path), to=to, dir=str(folder))  # type: ignore[arg-type]
+def exported(run: RunDir, to: str, folder: Path) -> outputs.Exported:
+    request = outputs.ExportRequest(run=str(run.path), to=to, dir=str(folder))  # type: ignore[arg-type]
     return export(request, lambda line: None)
 
 

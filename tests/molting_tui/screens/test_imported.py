@@ -8,7 +8,7 @@ from typing import Any
 
 from textual.pilot import Pilot
 
-from engine.contract import calls
+from engine.contract import outputs
 from engine.share.history import import_history
 from molting_tui.app import MoltingApp
 from molting_tui.screens.live import Live
@@ -22,7 +22,7 @@ def test_curves_are_shown_and_nothing_is_made_up(tmp_path: Path) -> None:
     ]
     file = tmp_path / "trainer_state.json"
     file.write_text(json.dumps({"max_steps": 30, "log_history": [*log, {"step": 30, "eval_loss": 1.25}]}))
-    request = calls.TrainerStateRequest(file=str(file), name="old phi", runs=str(tmp_path / "runs"))
+    request = outputs.TrainerStateRequest(file=str(file), name="old phi", runs=str(tmp_path / "runs"))
     import_history(request, lambda line: None)
 
     async def play(app: MoltingApp, pilot: Pilot[Any]) -> None:
