@@ -96,12 +96,25 @@ def host_free(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup"))
 
     allowed = [psutil.virtual_memory().available]
     for folder in _groups(proc, groups):
-        limit, used = _number(folder, "memory.max"), _number(folder, "memory.current")
-        if limit is None:  # version 1
-            limit, used = _number(folder, "memory.limit_in_bytes"), _number(folder, "memory.usage_in_bytes")
+        limit, used = _limit(folder), _number(folder, "memory.current")
+        if used is None:  # version 1
+            used = _number(folder, "memory.usage_in_bytes")
         if limit is not None and used is not None:
             allowed.append(limit - used + _inactive_file(folder))
     return max(0, min(allowed))
+
+
+def host_total(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes of host memory that there would be with nobody beside us, within the same limits."""
+    import psutil
+
+    limits = (_limit(folder) for folder in _groups(proc, groups))
+    return min([int(psutil.virtual_memory().total), *(limit for limit in limits if limit is not None)])
+
+
+def _limit(folder: Path) -> int | None:
+    limit = _number(folder, "memory.max")
+    return _number(folder, "memory.limit_in_bytes") if limit is None else limit
 
 
 def _groups(proc: Path, groups: Path) -> Iterator[Path]:

@@ -7,13 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.contract.spec import Spec
-from engine.models.memory import host_free
+from engine.models.memory import host_free, host_total
 
 from . import memory, plan
 from .recorder import Recorder
 
 POLL = 2.0  # seconds
-
 
 Sleep = Callable[[float], None]
 
@@ -59,9 +58,7 @@ def least(folder: Path, spec: Spec, worst: memory.Worst, device: str, rows: int,
 def room(device: str) -> tuple[int, Callable[[], int]]:
     """Bytes that `device` has in all, and how many are free now."""
     if device == "cpu":
-        import psutil
-
-        return int(psutil.virtual_memory().total), host_free
+        return host_total(), host_free
     import torch
 
     return int(torch.cuda.mem_get_info(device)[1]), lambda: int(torch.cuda.mem_get_info(device)[0])

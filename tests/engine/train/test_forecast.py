@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from engine.contract.spec import Data, Method, Model, Spec, Training
-from engine.models.memory import host_free
+from engine.models.memory import host_free, host_total
 from engine.models.safetensors_header import Tensor
 from engine.train import calibration, memory
 from engine.train.forecast import Counted, Sizes, forecast, sizes, trainable, weight_bytes
@@ -213,6 +213,7 @@ def test_a_control_group_limits_what_is_free(tmp_path: Path) -> None:
     assert host_free(proc, groups) == 300_000, "the group around ours counts too"
     (groups / "job" / "memory.stat").write_text("anon 1\ninactive_file 50000\n")
     assert host_free(proc, groups) == 350_000
+    assert host_total(proc, groups) < 1 << 20, "what is not ours however long we wait"
 
 
 def test_a_limit_of_the_first_version_of_control_groups_counts(tmp_path: Path) -> None:
