@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from engine.contract import calls
+from engine.contract.severity import worst_first
 
 from .terminal import one_line
 
 # The state of a run whose mark and colour stand for an outcome, as everywhere else.
 STATES = {"passed": "finished", "failed": "failed", "unknown": "lost", "skipped": "queued"}
-_ORDER = ("error", "warning", "note")
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Row:
 
 def findings(found: calls.Investigation) -> Iterator[Row]:
     """What the record of the training says, the worst first."""
-    for finding in sorted(found.findings, key=lambda each: _ORDER.index(each.severity)):
+    for finding in worst_first(found.findings):
         named = (("why", finding.why), ("evidence", finding.evidence), ("try", finding.remedy))
         details = tuple(f"{name}: {one_line(said)}" for name, said in named if said)
         yield Row(finding.severity, f"{one_line(finding.message)} [{one_line(finding.id)}]", details)

@@ -11,6 +11,7 @@ from engine.contract import calls, durable, rundir, summary
 from engine.contract.calls import Finding
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
+from engine.contract.severity import worst_first
 from engine.contract.spec import Spec
 
 from .curve import CURVE
@@ -200,9 +201,7 @@ CHECKS: tuple[Check, ...] = (
 
 def findings(run: Trained) -> list[Finding]:
     """What all checks say, the worst first."""
-    order = ("error", "warning", "note")
-    found = [finding for check in CHECKS for finding in check(run)]
-    return sorted(found, key=lambda finding: order.index(finding.severity))
+    return worst_first(finding for check in CHECKS for finding in check(run))
 
 
 def after(run: RunDir, answers: Sequence[Said] = ()) -> list[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from engine.contract.calls import Finding
+from engine.contract.severity import worst_first
 
 from . import answers, content, data, facts, questions, room, rope, steps, targets, template
 from .case import Case, Check
@@ -21,7 +22,6 @@ GROUPS: dict[str, Sequence[Check]] = {
     "facts": facts.CHECKS,
     "room": room.CHECKS,
 }
-_ORDER = {"error": 0, "warning": 1, "note": 2}
 
 
 def find(case: Case) -> Iterator[Finding]:
@@ -33,8 +33,4 @@ def find(case: Case) -> Iterator[Finding]:
 
 def findings(case: Case) -> list[Finding]:
     """What all checks find, errors first."""
-    return worst_first(list(find(case)))
-
-
-def worst_first(found: list[Finding]) -> list[Finding]:
-    return sorted(found, key=lambda finding: _ORDER[finding.severity])
+    return worst_first(find(case))

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
 
 from engine.contract.calls import Change, Finding, Plan
 from engine.contract.events import Funnel
 from engine.contract.spec import Spec
 from engine.data.conversation import Turn
 from engine.data.rows import EncodedRow
-
-Severity = Literal["error", "warning", "note"]
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 
 from engine.contract.calls import Finding
 from engine.contract.safe import redact
+from engine.contract.severity import Severity
 
-from .case import Case, Example, Severity
+from .case import Case, Example
 from .template import MARK
 from .words import LANGUAGES, excerpt, language, leaning, numbers, plain, several, without_code
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.contract.calls import Finding
+from engine.contract.severity import worst_first
 from engine.models.inspect import PICKLES
 from engine.models.safetensors_header import Tensor
 
@@ -304,6 +305,4 @@ CHECKS: tuple[Check, ...] = (
 
 def findings(model: Repository) -> list[Finding]:
     """What all checks find, errors first."""
-    order = ("error", "warning", "note")
-    found = [finding for check in CHECKS for finding in check(model)]
-    return sorted(found, key=lambda finding: order.index(finding.severity))
+    return worst_first(finding for check in CHECKS for finding in check(model))

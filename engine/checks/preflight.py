@@ -11,6 +11,7 @@ import msgspec
 
 from engine.contract import calls, durable, sweeps
 from engine.contract.errors import MoltingError
+from engine.contract.severity import worst_first
 from engine.contract.spec import Spec, steps_per_epoch
 from engine.data.of_spec import encoder_from
 from engine.data.read import open_records
@@ -121,7 +122,7 @@ def check(opened: freeze.Opened, models: Path, tell: Tell = _silent) -> Checked:
     ):
         tell(calls.Found(finding=finding))
         found.append(finding)
-    return Checked(checks.worst_first(found), case.plan, spec, rows.mapping.describe())
+    return Checked(worst_first(found), case.plan, spec, rows.mapping.describe())
 
 
 def _without_weights(folder: Path) -> list[calls.Finding]:

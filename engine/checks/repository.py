@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.contract import calls
 from engine.contract.errors import MoltingError
+from engine.contract.severity import worst_first
 from engine.data.shape import shape_of
 from engine.data.template import ChatTemplate
 from engine.data.tokenizer import TokenizerFiles, load_tokenizer
@@ -20,8 +21,6 @@ from engine.models.inspect import MAX_INDEX, built_in, inspect_folder, weight_fi
 from engine.models.safetensors_header import BITS, Tensor, read_header
 
 from . import model
-
-_ORDER = ("error", "warning", "note")
 
 
 def model_check(request: calls.ModelCheckRequest, tell: Callable[[calls.Line], None]) -> calls.ModelCheck:
@@ -58,7 +57,7 @@ def _model(folder: Path, said: list[calls.Finding], progress: Progress) -> calls
         more = [finding for finding in more if finding.id != "slow-tokenizer"]
     everything = [*found, *more, *check_hashes(folder, progress), *said]
     return calls.ModelCheck(
-        findings=sorted(everything, key=lambda each: _ORDER.index(each.severity)),
+        findings=worst_first(everything),
         path=str(folder),
         kind="model",
         about=_about(seen),
@@ -169,7 +168,7 @@ def _adapter(path: Path, wanted: str, models: Path, progress: Progress) -> calls
     base, said = _base_of(name, "" if wanted else str(record.get("revision") or ""), models)
     found = [*adapters.inspect_adapter(path, base), *check_hashes(path, progress), *said]
     return calls.ModelCheck(
-        findings=sorted(found, key=lambda each: _ORDER.index(each.severity)),
+        findings=worst_first(found),
         path=str(path),
         kind="adapter",
         about=_about_adapter(config, name, base),

@@ -10,6 +10,7 @@ from typing import Literal, Union
 import msgspec
 
 from .rubric import Rubric
+from .severity import Severity
 
 Verdict = Literal["better", "worse", "no detectable change", "inconclusive", "not comparable"]
 Number = Union[float, None]
@@ -257,7 +258,7 @@ class Problem(msgspec.Struct, kw_only=True):
     """Something found while importing. `id` is stable."""
 
     id: str
-    severity: Literal["error", "warning", "note"]
+    severity: Severity
     message: str
     question: str = ""
 

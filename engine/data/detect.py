@@ -128,18 +128,6 @@ def _fits(row: Row, mapping: Mapping) -> bool:
     return True
 
 
-def looks_like_questions(samples: Sequence[Row], mapping: Mapping) -> bool:
-    """Whether nearly all rows of a text format are short questions: rows that hold nothing to answer with.
-
-    Such rows teach a model to ask the questions, not to answer them.
-    """
-    if mapping.format != "text":
-        return False
-    texts = [row if isinstance(row, str) else str(row.get(mapping.fields["text"], "")) for row in samples]
-    asked = sum(len(text) <= 300 and text.rstrip().endswith(("?", "？", "؟")) for text in texts)
-    return bool(texts) and asked >= 0.8 * len(texts)
-
-
 def _refuse(message: str, remedy: str) -> MoltingError:
     return MoltingError(message, remedy=remedy, reason="bad_data", code=1)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import msgspec
 
 from engine.contract import durable
 from engine.data.index_marks import Kind, Progress, kind_of, marks
-from engine.data.read import Record, RecordStream, Rows, open_records
+from engine.data.read import RecordStream, Rows, open_records
 from engine.data.read_json import array_rows, line_rows
 from engine.data.read_text import csv_rows, parquet_rows, text_rows
 from engine.data.source import Source
@@ -77,19 +77,11 @@ def cached(path: Path) -> Index | None:
     return index if index.v == VERSION and index.path == str(path.absolute()) and index.fits() else None
 
 
-def read_from(index: Index, n: int) -> Iterator[Record]:
-    """The sound rows from number `n` (from 0) to the end; damaged ones are left out, as `open_records` leaves them out.
+def open_at(index: Index, n: int) -> tuple[int, RecordStream]:
+    """A stream that begins at a mark before row `n`, and the number of its first row.
 
     Raises MoltingError where the file cannot be read on.
     """
-    first, stream = open_at(index, n)
-    for record in stream:
-        if record.index + first >= n:
-            yield Record(record.index + first, record.value, record.offset)
-
-
-def open_at(index: Index, n: int) -> tuple[int, RecordStream]:
-    """A stream that begins at a mark before row `n`, and the number of its first row. MoltingError as above."""
     first, rows = _entry(index, n)
     path = Path(index.path)
     return first, RecordStream(path, rows) if rows else open_records(path)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from engine.contract.calls import Finding
 from engine.contract.errors import MoltingError
+from engine.contract.severity import Severity, worst_first
 from engine.models.files import read_json_object
 from engine.models.safetensors_header import Tensor, read_header
 
-Severity = Literal["error", "warning", "note"]
 INDEX = "model.safetensors.index.json"
 MAX_INDEX = 64 << 20
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
@@ -68,7 +68,7 @@ def inspect_folder(path: Path) -> list[Finding]:
     if config is not None and tensors is not None:
         findings += _sizes(config, sum(tensor.numbers for tensor in tensors.values()))
     findings += _tokenizer(path)
-    return sorted(findings, key=lambda finding: ("error", "warning", "note").index(finding.severity))
+    return worst_first(findings)
 
 
 def require_sound(path: Path) -> list[Finding]:

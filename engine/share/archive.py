@@ -12,7 +12,6 @@ import msgspec
 from engine.contract.durable import Entry
 
 VERSION = 1
-SUFFIX = ".molting.tar"
 MANIFEST = "MANIFEST.json"
 MANIFEST_LIMIT = 16 << 20
 TEXT_LIMIT = 1 << 30  # bytes of one text file

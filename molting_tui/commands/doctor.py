@@ -10,6 +10,7 @@ import typer
 
 from engine.contract import calls, durable
 from engine.contract.errors import MoltingError
+from engine.contract.severity import worst_first
 
 from .. import terminal, text
 from ..services import engine
@@ -86,7 +87,7 @@ def show(checked: calls.Preflight) -> None:
     """Findings, the worst first, then the plan."""
     out = terminal.out()
     mendable = 0
-    for finding in mending.worst_first(checked.findings):
+    for finding in worst_first(checked.findings):
         mendable += bool(finding.fix)
         label = out.paint(finding.severity, f"{finding.severity:<8}")
         out.line(f"{label} {one_line(finding.message)}  [{one_line(finding.id)}]")

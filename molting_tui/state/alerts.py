@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from engine.contract.severity import Severity, worst_first
+
 from .. import text
 from .live import LiveRun
-from .logbook import Severity
 
 SILENT = 120.0  # seconds; or ten steps, where those take longer
 DISK_LOW = 2 << 30  # bytes; or room for fewer than three checkpoints
@@ -16,7 +17,6 @@ DEVICE_NEAR = 0.95  # share of the device's memory
 _WINDOW = 20  # steps compared with as many before
 _STUCK = 3  # steps with a gradient of 0
 _EVAL_RISE = 1.02  # a rise of the held-out loss smaller than this is noise
-_ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "note": 2}
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def alerts(
     if run.damaged:
         damaged = text.plural(run.damaged, "event")
         found.append(Alert("damage", "note", f"{damaged} of this run could not be read and are left out."))
-    return sorted(found, key=lambda each: _ORDER[each.severity])
+    return worst_first(found)
 
 
 def direction(values: Sequence[float]) -> str:

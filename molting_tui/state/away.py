@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from engine.contract.severity import Severity
 from engine.contract.summary import Summary
 
 from .. import text
-from .logbook import Severity, plain
+from .logbook import plain
 
 
 @dataclass(frozen=True)

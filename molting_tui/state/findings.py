@@ -6,15 +6,9 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 from engine.contract.calls import Change, Finding
+from engine.contract.severity import worst_first
 
 from .spec_form import Field, SpecForm, fields, shown
-
-ORDER = ("error", "warning", "note")
-
-
-def worst_first(findings: Iterable[Finding]) -> list[Finding]:
-    """Errors, warnings, notes; within each in the order in which they were found."""
-    return sorted(findings, key=lambda finding: ORDER.index(finding.severity))
 
 
 def changes(findings: Iterable[Finding]) -> list[Change]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import Literal
 
 from engine.contract import events, lifecycle
 from engine.contract.safe import safe
+from engine.contract.severity import Severity
 
 from .. import text
 from . import sentences
 
-Severity = Literal["error", "warning", "note"]
 LONGEST = 500  # characters of a line
 
 _SEVERITY: dict[str, Severity] = {"failed": "error", "lost": "error", "interrupted": "warning"}

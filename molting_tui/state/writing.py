@@ -40,10 +40,6 @@ class Writing:
     def can_undo(self) -> bool:
         return bool(self._done)
 
-    @property
-    def can_redo(self) -> bool:
-        return bool(self._undone)
-
     def text(self) -> str:
         """The whole file as it would be saved."""
         return self.layout.text(self.rows)

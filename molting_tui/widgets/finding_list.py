@@ -9,8 +9,7 @@ from textual.widgets import Static
 
 from engine.contract.calls import Finding
 from engine.contract.safe import safe
-
-from ..state.findings import worst_first
+from engine.contract.severity import worst_first
 
 _COLOURS = {"error": "$error", "warning": "$warning", "note": "$muted"}
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engine.contract.errors import MoltingError
 from engine.data.conversation import BadRow, Turn
 from engine.data.convert import Mapping, to_conversation
-from engine.data.detect import FORMATS, detect, looks_like_questions
+from engine.data.detect import FORMATS, detect
 
 SHAREGPT = {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}
 MESSAGES = {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}
@@ -161,17 +161,6 @@ def test_a_title_template_frames_the_title() -> None:
     assert plain.join == "\n\n"
     assert to_conversation(row, framed).turns[0].content == "Describe: {title} %s"
     assert framed.join == "\n"
-
-
-def test_questions_without_answers_are_noticed() -> None:
-    asked = [{"text": text} for text in ("Quem é você?", "De onde você vem?", "Quem te treinou? ")]
-    told = [{"text": "Eu sou o Cláudio. Quem mais?" * 20}, {"text": "Nasci em Salvador."}]
-
-    assert detect(asked).format == "text"
-    assert looks_like_questions(asked, detect(asked))
-    assert looks_like_questions(["Who are you?"], detect(["Who are you?"]))
-    assert not looks_like_questions(told, detect(told))
-    assert not looks_like_questions([MESSAGES], detect([MESSAGES]))
 
 
 json_values = st.recursive(

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,19 @@ from hypothesis import strategies as st
 
 from engine.contract.errors import MoltingError
 from engine.data import array_scan, index
-from engine.data.index import build, cached, read_from
-from engine.data.read import open_records
+from engine.data.index import Index, build, cached, open_at
+from engine.data.read import Record, open_records
 
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def read_from(found: Index, n: int) -> Iterator[Record]:
+    """The rows from number `n` on, as a resumed stream comes to them."""
+    first, stream = open_at(found, n)
+    return (Record(first + row.index, row.value, row.offset) for row in stream if first + row.index >= n)
 
 
 TEXT = st.text(st.sampled_from('ab"\\[]{},:\n\té\U0001f600'), max_size=12)
