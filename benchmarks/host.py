@@ -1,10 +1,11 @@
 """What the inference host gains: one batch for both voices, many questions at once, and a model that stays warm.
 
-    python benchmarks/host.py [--run RUN_DIR] [--models DIR]
+    python benchmarks/host.py [--run RUN_DIR] [--models DIR] [--gguf FILE]
 
-Without --run, the newest finished run of the runs folder. Tokens are made, not capped by an end token: every answer
-has the same length on both sides of a comparison. Medians of `REPEATS`, the two sides in turns. Exits with 1 when a
-limit is missed.
+Without --run, the newest finished run of the runs folder. With --gguf, llama.cpp answers the same prompts as often
+with a GGUF of the model, each sequence in a slot of its own (`pip install xllamacpp`); it has one voice only. Tokens
+are made, not capped by an end token: every answer has the same length on both sides of a comparison. Medians of
+`REPEATS`, the two sides in turns. Exits with 1 when a limit is missed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +54,8 @@ def in_turns(slow: Callable[[], Any], fast: Callable[[], Any]) -> tuple[float, f
     return statistics.median(a for a, _ in rounds), statistics.median(b for _, b in rounds)
 
 
-def batches(run: RunDir, models: Path) -> list[tuple[str, float, float]]:
-    """(comparison, seconds of the slow way, seconds of ours)."""
+def batches(run: RunDir, models: Path, gguf: Path | None) -> list[tuple[str, float, float, float | None]]:
+    """(comparison, seconds of the slow way, seconds of ours, seconds of llama.cpp)."""
     from engine.infer.generate import generate
     from engine.infer.session import open_session
     from engine.infer.voices import generate_both
@@ -73,10 +75,34 @@ def batches(run: RunDir, models: Path) -> list[tuple[str, float, float]]:
     def together(some: list[list[int]]) -> None:
         generate_both(session.voices, some, **settings)
 
-    return [
+    found = [
         ("one question", *in_turns(lambda: alone(prompts[:1]), lambda: together(prompts[:1]))),
         ("eight questions", *in_turns(lambda: alone(prompts), lambda: together(prompts))),
     ]
+    asked = (prompts[:1], prompts)
+    return [(*each, llama_cpp(gguf, some) if gguf else None) for each, some in zip(found, asked, strict=True)]
+
+
+def llama_cpp(gguf: Path, prompts: list[list[int]]) -> float:
+    """Median seconds in which llama.cpp answers each prompt twice, all at once; it keeps prompts that it has read."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(gguf)
+    params.n_parallel = 2 * len(prompts)
+    params.n_ctx = params.n_parallel * (max(map(len, prompts)) + 2 * TOKENS)
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = os.cpu_count() or 1
+    params.verbosity = -1
+    server = xllamacpp.Server(params)
+
+    def answer(prompt: list[int]) -> None:
+        wanted = {"prompt": prompt, "n_predict": TOKENS, "ignore_eos": True, "temperature": 0.0}
+        made = server.handle_completions(wanted)["usage"]["completion_tokens"]
+        assert made == TOKENS, f"llama.cpp made {made} tokens instead of {TOKENS}"
+
+    with ThreadPoolExecutor(params.n_parallel) as pool:
+        rounds = [seconds(lambda: list(pool.map(answer, 2 * prompts))) for _ in range(REPEATS + 1)][1:]
+    return statistics.median(rounds)
 
 
 def to_first(path: Path, run: RunDir, models: Path) -> float:
@@ -161,20 +187,25 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path)
     parser.add_argument("--models", type=Path, default=places.models_dir())
+    parser.add_argument("--gguf", type=Path)
     given = parser.parse_args()
     run = RunDir(given.run.absolute()) if given.run else newest_finished()
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     base = summary.load_spec(run).model.base.rpartition("/")[2]
     print(f"{base}, {TOKENS} tokens an answer, median of {REPEATS}; {os.cpu_count()} cores, load {load}")
     missed = 0
-    print(f"{'both voices':<18}{'one by one tok/s':>18}{'one batch tok/s':>17}{'ratio':>8}  limit")
-    for name, slow, fast in batches(run, given.models):
+    print(
+        f"{'both voices':<18}{'one by one tok/s':>18}{'one batch tok/s':>17}{'ratio':>8}"
+        f"{'llama.cpp tok/s':>17}  limit of the ratio"
+    )
+    for name, slow, fast, llama in batches(run, given.models, given.gguf):
         tokens = 2 * TOKENS * (1 if name == "one question" else len(QUESTIONS))
         bad = slow / fast < LIMITS[name]
+        peer = f"{tokens / llama:.0f}" if llama else "no --gguf"
         missed += bad
         print(
-            f"{name:<18}{tokens / slow:>18.0f}{tokens / fast:>17.0f}{slow / fast:>8.2f}  "
-            f">= {LIMITS[name]}{'   MISSED' if bad else ''}"
+            f"{name:<18}{tokens / slow:>18.0f}{tokens / fast:>17.0f}{slow / fast:>8.2f}"
+            f"{peer:>17}  >= {LIMITS[name]}{'   MISSED' if bad else ''}"
         )
     cold, warm, (tokens, known, new) = starts(run, given.models)
     for what, took in ((f"cold start {cold:.2f} s, warm", warm), (f"in a conversation of {tokens} tokens", known)):

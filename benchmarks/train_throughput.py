@@ -282,8 +282,8 @@ def factory(asked: argparse.Namespace) -> dict[str, float]:
             "use_cpu": not torch.cuda.is_available(), "report_to": "none", "cutoff_len": 1024,
             "disable_gradient_checkpointing": True, "save_steps": 1_000_000, "logging_steps": 1,
         }  # fmt: skip
-        (folder / "train.json").write_text(json.dumps(settings))
-        subprocess.run([asked.factory, "train", str(folder / "train.json")], check=True, stdout=sys.stderr)
+        (folder / "train.yaml").write_text(json.dumps(settings))
+        subprocess.run([asked.factory, "train", str(folder / "train.yaml")], check=True, stdout=sys.stderr)
         rss = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
         seconds = json.loads((folder / "out" / "train_results.json").read_text())["train_runtime"]
         base = AutoModelForCausalLM.from_pretrained(model_folder(), dtype=torch.bfloat16)
