@@ -13,8 +13,11 @@ import msgspec
 from engine.contract import calls, environment, host, processes
 from engine.contract.errors import MoltingError
 from engine.contract.host_client import STOP, Client, Gone, Place, end, version
+from engine.contract.locks import FileLock
+from engine.contract.safe import safe
 from engine.train.device import CPU, claim_name
 
+TRIES = 3  # hosts that may end at once before it is told; one may, which found another just ending
 STARTS = 60.0  # seconds in which a new host listens; it does so before it imports anything heavy
 ENDS = 10.0  # seconds in which an idle one agrees to end
 LOG_KEPT = 1 << 20  # bytes of an earlier host's log that are not cut off
@@ -35,7 +38,7 @@ def connect(name: str) -> Client:
     """
     where = Place(claim_name())
     deadline = time.monotonic() + STARTS
-    pid = 0
+    pid = begun = 0
     while True:
         with contextlib.suppress(Gone):
             client = Client(where.path, name)
@@ -46,8 +49,21 @@ def connect(name: str) -> Client:
             remedy = f"`molting host stop` ends one that hangs; its log is {where.log}."
             raise MoltingError("The inference host did not start.", remedy=remedy)
         if not pid or processes.of(pid) is None:
+            if FileLock(where.lock).holder_pid() is None:  # else one that another client started
+                if begun == TRIES:
+                    raise _ends_at_once(where)
+                begun += 1
             pid = _spawn(where)
         time.sleep(0.02)
+
+
+def _ends_at_once(where: Place) -> MoltingError:
+    said = []
+    with contextlib.suppress(OSError), where.log.open("rb") as log:
+        log.seek(max(0, where.log.stat().st_size - 4096))
+        said = log.read().decode(errors="replace").split("\n")
+    last = next((f" It said last: {safe(line[:300], False)}" for line in reversed(said) if line.strip()), "")
+    return MoltingError(f"The inference host ends as soon as it starts.{last}", remedy=f"Its log is {where.log}.")
 
 
 def _spawn(where: Place) -> int:

@@ -13,7 +13,7 @@ from unittest.mock import ANY
 import msgspec
 import pytest
 
-from engine.contract import calls, host, host_client, rubric, sheets
+from engine.contract import calls, host, host_client, processes, rubric, sheets
 from engine.contract.errors import MoltingError
 from engine.contract.host_client import ask_to_free, end
 from engine.contract.spec import Generation
@@ -191,6 +191,25 @@ def test_what_a_killed_host_left_does_not_stop_the_next_one_which_is_one(alone):
     assert os.getsid(places[0].pid) == places[0].pid
     outputs = {str(Path(f"/proc/{places[0].pid}/fd/{fd}").readlink()) for fd in (0, 1, 2)}
     assert outputs == {"/dev/null", str(alone.log)}
+
+
+def test_a_host_that_ends_as_soon_as_it_starts_is_told_at_once_with_its_last_words(alone, monkeypatch):
+    from engine.host import start
+
+    monkeypatch.setenv("MOLTING_RUNTIME_DIR", str(alone.runtime))
+    began = []
+
+    def spawn(where):
+        began.append(where)
+        broken = [sys.executable, "-c", "raise SystemExit('libcudart.so.12 is not there')"]
+        return processes.spawn_detached(broken, stdout=where.log, env=alone.env, cwd=alone.runtime)
+
+    monkeypatch.setattr(start, "_spawn", spawn)
+    with pytest.raises(
+        MoltingError, match=r"ends as soon as it starts\. It said last: libcudart\.so\.12 is not"
+    ) as told:
+        start.connect("test")
+    assert len(began) == 3 and str(alone.log) in told.value.remedy
 
 
 def test_a_host_that_nobody_asks_ends_by_itself_and_leaves_no_socket(alone):
