@@ -164,6 +164,8 @@ ACTIONS = (
     Action("generations", "Z", "runs live", "generations", "The ledger of self-training: table and plot.", show=False),
     Action("report", "V", "runs live", "report", "Write the run's report and read it: verdict first.", show=False),
     Action("prove", "", "runs live", "prove", "Measure whether the training changed anything.", show=False),
+    Action("merge", "", "runs live", "merge", "Base and adapter as one model, proven to answer the same.", show=False),
+    Action("pack", "", "runs live", "pack", "The run as one file, to keep or to give away.", show=False),
     Action("next-step", "J", "runs live", "next step", "Do what comes next: the strip names it.", show=False),
     *(
         Action(f"level-{n}", str(n), "grade", f"level {n}", f"Level {n} in this dimension; on to the next.", show=False)

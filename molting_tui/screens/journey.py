@@ -12,12 +12,12 @@ from engine.contract.summary import Summary
 from ..actions import shown_keys
 from ..state.journey import Journey, Traces, journey
 from ..widgets.journey_strip import JourneyStrip
-from .run_actions import RunActions
+from .hand_over import HandOver
 
 _FOR_ONE = frozenset({"prove", "report"})
 
 
-class AfterTraining(RunActions):
+class AfterTraining(HandOver):
     """For a screen with a `JourneyStrip`; it says what its keys act on and calls `show_journey` as it paints."""
 
     def __init__(self) -> None:
