@@ -1,9 +1,9 @@
 """Training from one JSON array of 1.4 million records: readers, a run that is killed and resumed, time to resume.
 
-    python benchmarks/huge_data.py [--records 1400000] [--peers] [--only readers|run|resume]
+    python benchmarks/huge_data.py [--records 1400000] [--peers] [--factory PYTHON] [--only readers|run|resume]
 
 readers  records a second and extra memory, shuffled with a seeded buffer of 2,000: ours beside, with --peers,
-         `datasets` streaming and LLaMA-Factory's streaming loader (where that is installed)
+         `datasets` streaming and LLaMA-Factory's streaming loader (by the python of its own environment)
 run      a tiny random Llama: 100 steps undisturbed, and killed after step 40 and resumed. The losses must be equal to
          the bit; the extra memory is the trainer's peak over that of the same run over an array of 1,000 records
 resume   the same checkpoint with its stream at 1 %, 50 % and 99 % of the file: seconds from `molting resume` to the
@@ -59,9 +59,10 @@ def llamafactory(path: Path) -> Iterator[Any]:
     from llamafactory.hparams import DataArguments, ModelArguments, TrainingArguments
 
     yield
-    attributes = DatasetAttr("file", dataset_name=path.name, prompt="title", response="content")
+    attributes = DatasetAttr("file", dataset_name=path.name, prompt="title", query=None, response="content")
     data = DataArguments(dataset_dir=str(path.parent), streaming=True, buffer_size=BUFFER)
-    rows = _load_single_dataset(attributes, ModelArguments("unused"), data, TrainingArguments(output_dir="unused"))
+    training = TrainingArguments(output_dir="unused", dataloader_num_workers=1)  # its stream has a shard for each
+    rows = _load_single_dataset(attributes, ModelArguments("unused"), data, training)
     yield from rows.shuffle(seed=SEED, buffer_size=BUFFER)
 
 
@@ -78,10 +79,11 @@ def _stream(path: Path) -> Any:
     return RowStream(options, Encoder(tiny_tokenizer(), None, eos_ids=[2]))
 
 
-def readers(path: Path, peers: bool) -> None:
+def readers(path: Path, peers: bool, factory_python: str) -> None:
     print(f"{'reader':<26}{'first record s':>16}{'records/s':>12}{'extra MB':>10}", flush=True)
     for name in list(READERS) if peers else ["ours"]:
-        command = [sys.executable, __file__, "--one", name, "--file", str(path)]
+        python = factory_python if READERS[name] is llamafactory else sys.executable
+        command = [python, __file__, "--one", name, "--file", str(path)]
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
         if done.returncode:
             print(f"{name:<26}skipped: {done.stderr.strip().splitlines()[-1][:90]}", flush=True)
@@ -186,6 +188,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--records", type=int, default=1_400_000)
     parser.add_argument("--peers", action="store_true", help="also the others' loaders: a minute, 2.5 GB each")
+    parser.add_argument("--factory", default=sys.executable, help="python of LLaMA-Factory's environment")
     parser.add_argument("--only", choices=["readers", "run", "resume"], help="resume needs the run, and makes it")
     parser.add_argument("--one", choices=list(READERS), help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
@@ -200,7 +203,7 @@ def main() -> int:
         write_array(path, options.records)
         print(f"{options.records:,} records, {path.stat().st_size / 1e6:,.0f} MB, one JSON array\n", flush=True)
         if options.only in (None, "readers"):
-            readers(path, options.peers)
+            readers(path, options.peers, options.factory)
         if options.only == "readers":
             return 0
         with world_at(Path(folder) / "world") as world:
