@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import shutil
 import statistics
 import sys
@@ -29,6 +30,7 @@ from tests.support.runs import finished_run
 LIMITS = {"first s": 1.0, "key p95 ms": 60.0, "letter p95 ms": 200.0, "rest CPU %": 10.0}
 _DOWN, _UP = "\x1b[B", "\x1b[A"
 _CURSOR = "▸".encode()
+_TAIL = 1 << 17  # bytes of the end that are looked through: more than one read gives
 
 
 def write_runs(folder: Path, count: int) -> None:
@@ -50,11 +52,10 @@ def measure(count: int, keys: int, seconds: float) -> dict[str, float]:
         write_runs(folder, count)
         with molting(folder) as app:
             first = app.until(lambda raw: b"run0" in raw) - app.began
-            app.press("/")  # shows how many there are; each is there once its state can be filtered
-            app.until(lambda raw: "words in name" in words(raw[-20_000:]))
-            for letter in "finished":
-                app.press(letter)
-            app.until(lambda raw: f"{count} of {count}" in words(raw[-20_000:]), seconds=300.0)
+            app.press("/")
+            app.until(lambda raw: "words in name" in words(raw[-_TAIL:]))
+            _filter(app, "finishedz", f"0 of {count}")  # which no run is
+            _filter(app, "\x7f", f"{count} of {count}")  # which each is once it was read
             read = time.perf_counter() - app.began
             app.press("\x1b")
             app.watch(3.0)
@@ -76,6 +77,15 @@ def measure(count: int, keys: int, seconds: float) -> dict[str, float]:
         "rest CPU %": rest * 100,
         "memory MB": memory,
     }
+
+
+def _filter(app: OnPty, keys: str, told: str) -> None:
+    """Type into the filter and wait for what the count beside it then says; it must not have said so before."""
+    begin = len(app.raw)
+    for key in keys:
+        app.press(key)
+    count = re.compile(rf"(?<!\d){told}")
+    app.until(lambda raw: bool(count.search(words(raw[-_TAIL:]))), begin, seconds=300.0)
 
 
 def _spent(app: OnPty) -> float:

@@ -100,6 +100,7 @@ def _peak(pid: int) -> int:
 
 def molting(folder: Path, *argv: str, **env: str) -> OnPty:
     """The app, its runs in `folder`/runs and nothing of the user's own; or another Python with `argv`."""
+    (folder / "config.toml").touch()
     places = {"HOME": folder, "MOLTING_RUNS": folder / "runs", "MOLTING_CONFIG": folder / "config.toml"}
     here = {name: str(path) for name, path in places.items()} | {"XDG_STATE_HOME": str(folder / "state")}
     return OnPty(
