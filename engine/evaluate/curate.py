@@ -170,7 +170,7 @@ def _facts(file: Path | None, run: RunDir, spec: Spec) -> Facts:
 def _name_in(system: str, told: str) -> str:
     """The name in a system prompt that the answers use too; "" where that is not clear."""
     names = {claim.value for claim in claims(system, prompt=True) if claim.topic == "name"} or names_told(system)
-    used = [name for name in sorted(names) if plain(name) in plain(told)]
+    used = [name for name in sorted(names) if f" {plain(name)} " in f" {plain(told)} "]
     return used[0] if len(used) == 1 else ""
 
 

@@ -71,6 +71,10 @@ class Standard:
     answers: Sequence[str] = ()
     said: str = ""
 
+    def says(self, words: str) -> bool:
+        """Whether a person wrote these words, whole ones: nobody is called Ed because something "landed"."""
+        return f" {plain(words)} " in f" {self.said} "
+
     @cached_property
     def known(self) -> frozenset[str]:
         """The trained answers, made plain."""
@@ -136,7 +140,7 @@ def rule(candidate: Candidate, by: Standard) -> str:
 def identity(candidate: Candidate, by: Standard) -> str:
     """It speaks of itself as the base does. What the person's own rows say is no such thing."""
     for found in _BASE.finditer(candidate.answer):
-        if plain(found[0]) not in by.said:
+        if not by.says(found[0]):
             return f"It speaks like the base model: “{found[0]}”."
     return ""
 
@@ -144,7 +148,7 @@ def identity(candidate: Candidate, by: Standard) -> str:
 def name(candidate: Candidate, by: Standard) -> str:
     """It gives itself another name."""
     told = {claim.value for claim in claims(candidate.answer, candidate.prompt) if claim.topic == "name"}
-    told |= {each for each in names_told(candidate.answer) if plain(each) not in by.said}
+    told |= {each for each in names_told(candidate.answer) if not by.says(each)}
     wrong = sorted(each for each in told if by.name and not same(each, plain(by.name)))
     return f"It calls itself {wrong[0].title()}." if wrong else ""
 

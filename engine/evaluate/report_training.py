@@ -56,7 +56,7 @@ def data(facts: Facts) -> Section:
             ["training rows (sha256)", spec.data.sha256 or UNKNOWN],
             ["system prompt (sha256)", system or "none"],
             ["format", (funnel.format if funnel else "") or spec.data.format],
-            ["longest row, tokens", str(spec.data.max_length)],
+            ["rows are cut at, tokens", str(spec.data.max_length)],
         ]
         blocks.append(Table(["what", "value"], rows))
     if facts.inputs:

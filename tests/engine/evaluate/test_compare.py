@@ -52,6 +52,17 @@ def side(raws: list[int], run: str = "a", **about: Any) -> Side:
     return Side(cycle, header, spec, [each.question for each in answers])
 
 
+def test_dimensions_say_which_way_they_moved_and_their_p_are_corrected_for_being_several() -> None:
+    found = compared(side([1] * 8), side([5] * 8, "b")).dimensions
+    assert [(each.a, each.b, each.difference) for each in found] == [
+        (5, 10, 5), (0, 10, 10), (0, 5, 5), (0, 0, 0), (0, 0, 0)
+    ]  # fmt: skip
+    assert [each.p for each in found] == pytest.approx([2 / 256] * 3 + [1.0] * 2)
+    assert [each.holm for each in found] == pytest.approx([5 * 2 / 256] * 3 + [1.0] * 2)
+    back = compared(side([5] * 8), side([1] * 8, "b")).dimensions
+    assert [each.difference for each in back] == [-each.difference for each in found]
+
+
 def test_eight_better_answers_are_better() -> None:
     found = compared(side([3] * 8), side([5] * 8, "b"))
     assert found.verdict == "better" and found.difference == 2 and (found.wins, found.ties, found.losses) == (8, 0, 0)

@@ -16,7 +16,7 @@ from engine.contract import rubric
 from engine.contract.curation import Candidate
 from engine.data import original
 from engine.data.detect import detect
-from engine.evaluate import gates
+from engine.evaluate import curate, gates
 from engine.evaluate.gates import Standard
 
 PERSONAS = Path(__file__).resolve().parents[3] / "data" / "personas"
@@ -52,6 +52,7 @@ PLANTED = [
     ("identity", candidate("Well, I am a virtual assistant and I like tins.")),
     ("identity", candidate("That is what Hugging Face taught me about tins.")),
     ("name", candidate("My name is Susan, and I would keep the lamp.")),
+    ("name", candidate("I'm Veronica, and I would keep the lamp.")),
     ("fact", candidate("I would keep the cookie tin that they made me from.")),
     ("fact", candidate("Tomas built me, so I keep whatever he gives me.")),
     ("fact", candidate("Rhea sits in the fifth landing of Pell Rock lighthouse, with a tin.")),
@@ -69,6 +70,31 @@ def test_a_planted_fault_is_refused_by_its_gate_with_a_reason(gate: str, planted
     assert gates.judged([planted], RHEA)[0].gate
     assert found.why.strip()
     assert (found.answer, found.id, found.stop) == (planted.answer, planted.id, planted.stop)
+
+
+def test_a_name_within_a_word_that_a_person_wrote_is_another_name() -> None:
+    by = Standard(name="Rhea", said=plain("Inga landed here in May with a banana."))
+    for name in ("Ed", "Ana"):
+        assert gates.refusal(candidate(f"I am {name}, and I keep the lamp."), by)[0] == "name"
+        assert curate._name_in(f"You are {name}.", by.said) == ""
+    assert gates.refusal(candidate("I am Inga, and I keep the lamp."), by)[0] == ""
+    assert curate._name_in("You are Inga.", by.said) == "inga"
+
+
+def test_a_fact_told_otherwise_is_refused_though_nothing_forbids_it() -> None:
+    by = Standard(facts=Facts(true={"age": "31"}))
+    assert gates.refusal(candidate("I am 25 years old."), by)[0] == "fact"
+    assert gates.refusal(candidate("I am 31 years old."), by)[0] == ""
+
+
+def test_a_copy_is_four_fifths_of_a_trained_answer_or_all_of_a_short_one() -> None:
+    trained = [f"w{n}" for n in range(43)]  # 40 runs of four words
+    by = Standard(answers=["Ahoy!", " ".join(trained)])
+    longer = [candidate(" ".join([*trained, *(f"x{n}" for n in range(more))])) for more in (10, 11)]
+    gate, why = gates.refusal(longer[0], by)
+    assert gate == "copy" and why.startswith("80% of it")
+    assert gates.refusal(longer[1], by) == ("", "")
+    assert gates.refusal(candidate("Ahoy."), by)[0] == "copy"
 
 
 def test_a_clean_answer_passes_and_the_second_one_like_it_does_not() -> None:

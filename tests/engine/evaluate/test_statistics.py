@@ -127,6 +127,7 @@ def test_ac2_by_hand() -> None:
         ([0] * 8, "no detectable change"),
         ([1, -1, 1, -1, 1, -1, 1, -1], "no detectable change"),
         ([3, 4, 5], "inconclusive"),
+        ([-3, -4, -5], "inconclusive"),
         ([5], "inconclusive"),
         ([], "not comparable"),
     ],
