@@ -155,6 +155,14 @@ def flipped(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
     members[at] = (info, content[:-1] + b"\xff")
 
 
+def linked(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    """A file that the manifest names, as a link to one of this machine."""
+    at = next(i for i, (info, _) in enumerate(members) if info.name == "spec.toml")
+    info, _ = members[at]
+    info.type, info.linkname = tarfile.SYMTYPE, members[0][0].name
+    members[at] = (info, b"")
+
+
 def with_stranger(name: str, kind: bytes = tarfile.REGTYPE) -> Change:
     def apply(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
         info = tarfile.TarInfo(name)
@@ -171,6 +179,7 @@ def with_stranger(name: str, kind: bytes = tarfile.REGTYPE) -> Change:
         (with_stranger("../../evil"), "does not name"),
         (with_stranger("adapter/optimizer.pt"), "does not name"),
         (with_stranger("spec.toml", tarfile.SYMTYPE), "does not name"),
+        (linked, "does not name"),
         (lambda members: members.pop(), "is missing"),
         (lambda members: members.pop(0), "not a packed run"),
         (in_manifest(lambda said: said.update(run="../x")), "no proper id"),
@@ -217,9 +226,36 @@ def test_no_allowed_name_climbs_out(name: str) -> None:
         assert not name.startswith("/") and ".." not in name and "\\" not in name
 
 
+@pytest.mark.parametrize("name", ["spec.toml", "adapter/model-1.safetensors", "answers/s.jsonl", "inputs/rows.csv"])
+def test_an_allowed_name_is_allowed_only_as_a_whole(name: str) -> None:
+    assert archive.allowed(name)
+    for other in (f"{name}/../../x", f"{name}.py", f"{name}/x", f"x/{name}", f"/{name}", f"{name}\n", name.upper()):
+        assert not archive.allowed(other), other
+
+
+def test_weights_that_could_not_be_loaded_do_not_open(run: RunDir, tmp_path: Path) -> None:
+    (run.adapter / "adapter_model.safetensors").unlink()
+    staging = run.adapter.rename(run.path / ".adapter")
+    (staging / "adapter_model.safetensors").write_bytes((1 << 60).to_bytes(8, "little") + b"{}")
+    durable.seal(staging, run.adapter)
+    packed(run, tmp_path / "a.tar")
+    with pytest.raises(MoltingError, match=r"adapter_model\.safetensors"):
+        opened(tmp_path / "a.tar", tmp_path / "there")
+
+
+def test_what_a_link_points_to_stays_here(run: RunDir, tmp_path: Path) -> None:
+    (tmp_path / "diary.md").write_text("nobody should read this")
+    (run.path / "report.md").symlink_to(tmp_path / "diary.md")
+    packed(run, tmp_path / "a.tar")
+    with tarfile.open(tmp_path / "a.tar") as tar:
+        assert "report.md" not in tar.getnames()
+
+
 def test_folders_end_where_their_names_end() -> None:
     clean = Cleaner([Path("/srv/ana")])
     assert clean("/srv/ana/x /srv/anabel/x") == "~/x /srv/anabel/x"
+    assert Cleaner([Path("/srv/josé")])('"/srv/jos\\u00e9/x" /srv/josé/x') == '"~/x" ~/x'
+    assert clean('"/home/jos\\u00e9/x"') == '"~/x"'
     assert clean("see /home/zoe/rows and C:\\Users\\Zoe\\x") == "see ~/rows and ~\\x"
 
 
