@@ -27,7 +27,7 @@ from engine.train import batch, calibration, device, duration, freeze, learn, pl
 from engine.train.memory import with_training
 
 from . import all as checks
-from . import environment, gather, memory
+from . import cluster, environment, gather, memory
 from .case import Case
 
 Tell = Callable[[calls.Line], None]
@@ -65,7 +65,7 @@ def check(opened: freeze.Opened, models: Path, tell: Tell = _silent) -> Checked:
     spec = msgspec.structs.replace(opened.spec, model=pinned)
     folder = fetch.local(reference, models_dir=models)
     if folder is None:
-        return Checked([_not_here(reference.location)], None, spec)
+        return Checked([*cluster.check(spec, models), _not_here(reference.location)], None, spec)
     lacking = _without_weights(folder)
     pinned = msgspec.structs.replace(pinned, fingerprint="" if lacking else fingerprint(folder))
     spec = msgspec.structs.replace(spec, model=pinned)
@@ -115,11 +115,10 @@ def check(opened: freeze.Opened, models: Path, tell: Tell = _silent) -> Checked:
         disk_free=durable.free_bytes(models if models.exists() else opened.file.parent),
     )
     here = spec.launcher.kind == "local"  # what a cluster's nodes are like is not known here
+    there = _of_this_machine(spec, folder, rows) if not lacking and here else cluster.check(spec, models)
     tell(calls.Progress(phase="checking"))
     found = []
-    for finding in chain(
-        lacking, checks.find(case), _of_this_machine(spec, folder, rows) if not lacking and here else ()
-    ):
+    for finding in chain(lacking, checks.find(case), there):
         tell(calls.Found(finding=finding))
         found.append(finding)
     return Checked(worst_first(found), case.plan, spec, rows.mapping.describe())

@@ -76,7 +76,8 @@ class Limits(msgspec.Struct, kw_only=True, frozen=True):
 class GenerationRequest(msgspec.Struct, kw_only=True):
     """Verb `generation`: a run from the base with the rows of `run` and what was kept of its answers.
 
-    `override`: go on although the stop rule says no; that is recorded. `start` false only makes the run.
+    `override`: go on although the stop rule says no; that is recorded. `start` false only makes the run. `seeds`: so
+    many runs, alike but for their training.seed.
     """
 
     run: str
@@ -86,16 +87,21 @@ class GenerationRequest(msgspec.Struct, kw_only=True):
     override: bool = False
     limits: Limits = Limits()
     start: bool = True
+    seeds: int = 1
 
 
 class Generated(msgspec.Struct, kw_only=True):
-    """Result of `generation`. `left_out` says in sentences what was kept and does not go in."""
+    """Result of `generation`. `left_out` says in sentences what was kept and does not go in.
+
+    `others` are the runs of other seeds.
+    """
 
     run: str
     path: str
     state: str
     generation: Generation
     left_out: list[str] = []
+    others: list[str] = []
 
 
 class Entry(msgspec.Struct, kw_only=True):
@@ -173,6 +179,7 @@ def ledger(run: RunDir) -> list[Entry]:
             found.append((other, made))
     if run.id not in {other.id for other, _ in found}:
         found.append((run, _quiet(read, run)))  # its root was deleted
+    found.sort(key=lambda each: each[0].id)  # the seeds of one generation were made at one time
     found.sort(key=lambda each: (each[1].number, not each[1].gated, each[1].t) if each[1] else (0, False, 0.0))
     return [entry(other, made, summary.summarise(other)) for other, made in found]
 

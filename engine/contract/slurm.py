@@ -33,24 +33,46 @@ _SETTLED = 3.0  # seconds after which a job that was just taken must be in the q
 _KEPT = 5_000  # jobs remembered after the controller forgot them
 _LIMIT = 16 << 20  # bytes of the file of answers
 _JOB = re.compile(r"\d+(_\d+)?")
+_PREFIX = re.compile(r"^(error: |fatal: |allocation failure: |Batch job submission failed: )+")
 
-WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
-RUNNING = frozenset(
-    {"CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT"}
-)
 GONE = "GONE"  # ours, not Slurm's: the controller no longer knows the job
-_ENDS = {
+# Every state and flag of Slurm's "Job State Codes", and what it means of "Slurm job 42 on n1 …".
+_WAITS = {
+    "PENDING": "is pending",
+    "CONFIGURING": "is about to start: its nodes are made ready",
+    "POWER_UP_NODE": "is about to start: its nodes are switched on",
+    "REQUEUED": "goes back into the queue",
+    "EXPEDITING": "goes back to the head of the queue",
+    "REQUEUE_FED": "goes back into the queue of its federation",
+    "REQUEUE_HOLD": "went back into the queue and is held there until `scontrol release`",
+    "SPECIAL_EXIT": "went back into the queue and is held there, as the site does after some exits",
+    "RESV_DEL_HOLD": "is held, because its reservation was deleted",
+    "LAUNCH_FAILED": "could not be launched on its nodes, and went back into the queue",
+    "RECONFIG_FAIL": "could not be launched, because its nodes could not be made ready",
+}
+_GOES_ON = {  # a process of it may live
+    "RUNNING": "is running",
+    "SUSPENDED": "is suspended: its cores are free for others, and it goes on later",
+    "STOPPED": "is stopped: it keeps its cores, and goes on when it is continued",
+    "COMPLETING": "is ending: some of its processes are still there",
+    "RESIZING": "is running, and about to change its size",
+    "SIGNALING": "is running, and being sent a signal",
+    "STAGE_OUT": "has ended, and its files are brought out",
+    "REVOKED": "was started on another cluster of the federation, which alone knows it now",
+}
+ENDS = {
     "COMPLETED": "has ended",
     "CANCELLED": "was cancelled",
     "TIMEOUT": "timed out: it reached its time limit",
-    "PREEMPTED": "was preempted",
-    "NODE_FAIL": "ended because its node failed",
-    "BOOT_FAIL": "ended because its node did not boot",
-    "OUT_OF_MEMORY": "used more memory than it had asked for",
-    "DEADLINE": "reached its deadline",
+    "PREEMPTED": "was preempted: another took its place",
+    "NODE_FAIL": "ended because a node of it failed",
+    "BOOT_FAIL": "ended because its nodes could not be started",
+    "OUT_OF_MEMORY": "ended because it used more memory than it had asked for",
+    "DEADLINE": "ended because of its deadline",
     "FAILED": "failed",
     GONE: "is not known to Slurm any more",
 }
+WAITING, RUNNING = frozenset(_WAITS), frozenset(_GOES_ON)
 
 
 class Sent(msgspec.Struct, kw_only=True):
@@ -93,14 +115,12 @@ class Job(msgspec.Struct, kw_only=True):
     @property
     def sentence(self) -> str:
         """What Slurm says of it."""
-        who = f"Slurm job {self.id}"
-        on = f" on {self.nodes}" if self.nodes else ""
+        who = f"Slurm job {self.id}{f' on {self.nodes}' if self.nodes else ''}"
         if self.waiting:
+            reason = f": {self.reason}" if self.reason else ""
             when = f"; expected to start {_clock(self.start)}" if self.start else ""
-            return f"{who} is {self.word}{when}."
-        if self.running:
-            return f"{who} is {self.state.lower()}{on}."
-        return f"{who} {_ENDS.get(self.state, 'ended as ' + self.state)}{on}."
+            return f"{who} {_WAITS[self.state]}{reason}{when}."
+        return f"{who} {_GOES_ON.get(self.state) or ENDS.get(self.state, 'ended as ' + self.state)}."
 
 
 class Answer(msgspec.Struct, kw_only=True):
@@ -278,13 +298,16 @@ def _accounted(jobs: list[str], patience: float) -> dict[str, Job]:
     return {job.id: job for job in found if job.ended}
 
 
-def command(argv: list[str], *, patience: float = PATIENCE, env: dict[str, str] | None = None) -> str:
-    """What one of Slurm's commands printed. MoltingError with its own first words when it failed or was silent."""
+def command(argv: list[str], *, patience: float = PATIENCE, env: dict[str, str] | None = None, given: str = "") -> str:
+    """What one of Slurm's commands printed; it reads `given`.
+
+    MoltingError with its own first words when it failed or was silent.
+    """
     environment = (dict(os.environ) if env is None else env) | {"SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"}
     try:
         done = subprocess.run(
             argv,
-            stdin=subprocess.DEVNULL,
+            input=given,
             capture_output=True,
             text=True,
             errors="replace",
@@ -308,8 +331,8 @@ def command(argv: list[str], *, patience: float = PATIENCE, env: dict[str, str] 
 
 def _refused(name: str, said: str) -> MoltingError:
     plain = safe(said).splitlines()
-    lines = [line.removeprefix(f"{name}: ").removeprefix("error: ").strip() for line in plain]
-    words = " ".join(dict.fromkeys(line for line in lines if line))[:400] or "it gave no reason"
+    lines = [_PREFIX.sub("", line.removeprefix(f"{name}: ")).strip() for line in plain if "sbatch --help" not in line]
+    words = "; ".join(dict.fromkeys(line for line in lines if line))[:400] or "it gave no reason"
     if "munge" in words.lower():
         remedy = "Slurm's munge does not answer on this machine: whoever looks after the cluster must start munged."
     elif "connect" in words.lower() or "contact" in words.lower():

@@ -15,7 +15,6 @@ Auto = Literal["auto"]
 Count = Annotated[int, Meta(ge=0, le=10**9)]
 Positive = Annotated[int, Meta(ge=1, le=10**9)]
 Ratio = Annotated[float, Meta(ge=0.0, le=1.0)]
-_WORD = r"^[A-Za-z0-9_.,:=+/-]{0,200}\Z"  # what can stand in a line of a job script without quotes
 NonNegative = Annotated[float, Meta(ge=0.0, le=1e6)]
 
 
@@ -219,11 +218,9 @@ class Launcher(_Section, frozen=True):
     kind: Annotated[
         Literal["local", "slurm"], Meta(description="local: this machine, now; slurm: when and where Slurm decides")
     ] = "local"
-    partition: Annotated[str, Meta(pattern=_WORD, description="empty: the cluster's default")] = ""
-    time: Annotated[
-        str, Meta(pattern=r"^[0-9:-]{0,20}\Z", description='limit, as "90" (minutes), "8:00:00", "2-12:00:00"')
-    ] = ""
-    gres: Annotated[str, Meta(pattern=_WORD, description='devices of each node, as "gpu:1" or "gpu:a100:2"')] = ""
+    partition: Annotated[str, Meta(max_length=200, description="empty: the cluster's default")] = ""
+    time: Annotated[str, Meta(max_length=20, description='limit, as "90" (minutes), "8:00:00", "2-12:00:00"')] = ""
+    gres: Annotated[str, Meta(max_length=200, description='devices of each node, as "gpu:1" or "gpu:a100:2"')] = ""
     nodes: Annotated[int, Meta(ge=1, le=1024, description="machines that train it together")] = 1
     requeue: Annotated[bool, Meta(description="back into the queue when the time is up or the node was taken away")] = (
         True
@@ -232,7 +229,7 @@ class Launcher(_Section, frozen=True):
         int, Meta(ge=10, le=65_535, description="seconds before the time limit at which it saves and leaves")
     ] = 120
     extra: Annotated[
-        list[Annotated[str, Meta(pattern=r"^--[a-z][a-z0-9-]{1,40}(=[^\x00-\x1f\x7f]{1,500})?\Z")]],
+        list[Annotated[str, Meta(max_length=600)]],
         Meta(max_length=50, description='other options of sbatch, as ["--account=lab", "--mem=32G"]'),
     ] = []
 

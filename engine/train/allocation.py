@@ -22,6 +22,13 @@ from .status import INTERRUPTED
 from .supervisor import Supervisor, Watched
 
 _TAIL = 16 << 10  # bytes of the output that are looked at
+# What slurmd writes into the output of a job that it ends, in the words of `slurm.ENDS`.
+_DUE_TO = {
+    "TIME LIMIT": slurm.ENDS["TIMEOUT"],
+    "PREEMPTION": slurm.ENDS["PREEMPTED"],
+    "NODE FAILURE": slurm.ENDS["NODE_FAIL"],
+    "CANCEL": slurm.ENDS["CANCELLED"],
+}
 _FIELD = re.compile(r"(\w+)=(\S*)")
 
 
@@ -107,12 +114,12 @@ class AllocatedSupervisor(Supervisor):
             return f"The time limit of {on} came near."
         if self._starts_again():
             return f"Slurm {'preempted' if self._due_to() == 'PREEMPTION' else 'took the node from'} {on}."
-        ends = {"TIMEOUT": "reached its time limit", "PREEMPTED": "was preempted", "CANCELLED": "was cancelled"}
-        word = ends.get(self._seen.get("JobState", ""))
+        state = self._seen.get("JobState", "")
+        word = _DUE_TO.get(self._due_to(), "") if state == "COMPLETING" else slurm.ENDS.get(state, "")
         return f"Slurm {on} {word}." if word else ""
 
     def _due_to(self) -> str:
-        """The word that Slurm's daemon left in the job's output; `scontrol` forgets it as soon as a job is requeued."""
+        """The word that Slurm's daemon left in the job's output; of what was requeued, `scontrol` has forgotten it."""
         number = os.environ.get("SLURM_JOB_ID", self.job)
         try:
             with Path(self._seen.get("StdOut", "/dev/null")).open("rb") as output:
@@ -120,8 +127,8 @@ class AllocatedSupervisor(Supervisor):
                 said = output.read().decode("utf-8", "replace")
         except OSError:
             return ""
-        found = re.findall(rf"\*\*\* JOB {number} ON \S+ CANCELLED AT \S+ DUE TO ([A-Z ]+) \*\*\*", said)
-        return found[-1] if found else ""
+        found = re.findall(rf"\*\*\* JOB {number} ON \S+ CANCELLED AT \S+(?: DUE TO ([A-Z ]+))?", said)
+        return (found[-1].strip() or "CANCEL") if found else ""
 
     def _starts_again(self) -> bool:
         """Whether Slurm itself has put the job back in its queue."""

@@ -59,9 +59,10 @@ def trainer(
     recorder.emit(rows.funnel())
     device = choose_device(load_options(spec).device)
     worst = memory.worst_of_steps(rows.of_step) if rows.count else memory.worst_of([])
-    if not ranks.several:
-        total, free_now = gate.room(device)
-        gate.wait(gate.least(folder, spec, worst, device, rows.count, free_now()), total, free_now, recorder)
+    if not ranks.several or device != "cpu":  # processes on one CPU share its memory, and begin together
+        total, free_now = gate.room(device, ranks)
+        need = gate.least(folder, spec, worst, device, rows.count, free_now(), ranks.world)
+        gate.wait(ranks.told(need), total, free_now, recorder, devices=ranks.world)
     recorder.phase("loading")
     runtime, free = memory.before_loading(), _free(device, ranks)
     spec = _split(spec, folder, rows, device, free, ranks, recorder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -12,11 +12,12 @@ from pathlib import Path
 import msgspec
 import tomlkit
 
-from engine.contract import durable, launcher, sweeps, tomlcheck
+from engine.contract import durable, tomlcheck
 from engine.contract.errors import MoltingError
+from engine.contract.mistakes import mistakes
 from engine.contract.rundir import RunDir, is_id
 from engine.contract.spec import Data, Evaluation, Model, Spec, Sweep
-from engine.contract.tomllines import KeyPath
+from engine.contract.summary import load_spec
 
 COPY_LIMIT = 64 << 20  # bytes; larger files stay where they are and are read as a stream
 _CHUNK = 1 << 20
@@ -38,13 +39,14 @@ def open_spec(file: Path) -> Opened:
 
 
 def read(file: Path) -> Spec:
-    """The spec as it is written. MoltingError (code 2) for everything that is wrong with it."""
-    return tomlcheck.load(file, Spec, also=_mistakes)
+    """The spec as it is written. MoltingError (code 2) for everything that is wrong with it.
 
-
-def _mistakes(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
-    yield from sweeps.mistakes(spec)
-    yield from launcher.mistakes(spec)
+    Of a run's own spec, keys that are none any more are passed over.
+    """
+    if _run_of(file):
+        with suppress(MoltingError):  # what is wrong with it is told below, with its line
+            return load_spec(RunDir(file.parent))
+    return tomlcheck.load(file, Spec, also=mistakes)
 
 
 def opened(spec: Spec, file: Path) -> Opened:

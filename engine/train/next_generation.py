@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from engine.contract.curation import Candidate, Choices
 from engine.contract.errors import MoltingError
 from engine.contract.generations import Generated, Generation, GenerationRequest
 from engine.contract.rundir import RunDir
-from engine.contract.spec import Spec, total_steps
+from engine.contract.spec import Spec, Sweep, total_steps
 from engine.data import original
 from engine.data.original import Origin
 from engine.evaluate import curate, gates
 
-from . import freeze, start
+from . import freeze, start, sweep
 
 Tell = Callable[[calls.Line], None]
 
@@ -61,9 +62,20 @@ def generation(request: GenerationRequest, tell: Tell) -> Generated:
     held = _write(
         run, f"{choices.batch.name}.heldout.jsonl", [each.as_row(kind="held out", run=root) for each in heldout]
     )
-    created = _create(request, run, next_spec(spec, made, train, held if heldout else None, len(rows)), made, tell)
-    state = start.launch(created, Path(request.models)).state if request.start else "queued"
-    return Generated(run=created.id, path=str(created.path), state=state, generation=made, left_out=left_out)
+    following = next_spec(spec, made, train, held if heldout else None, len(rows))
+    first, *others = _create(request, run, following, made, tell)
+    if request.start and others:
+        start.launch_all([first, *others], Path(request.models), tell)
+    elif request.start:
+        start.launch(first, Path(request.models))
+    return Generated(
+        run=first.id,
+        path=str(first.path),
+        state=summary.summarise(first).state,
+        generation=made,
+        left_out=left_out,
+        others=[each.id for each in others],
+    )
 
 
 def _require_decided(run: RunDir, choices: Choices) -> None:
@@ -146,7 +158,7 @@ def next_spec(spec: Spec, made: Generation, train: Path, heldout: Path | None, r
 
     Steps that were counted from epochs over the parent's `rows` are counted anew: every row is seen as often.
     """
-    family = re.sub(r"-g\d+(?:-control)?$", "", spec.name)
+    family = re.sub(r"-g\d+(?:-control)?(?:-s\d+)?$", "", spec.name)
     data = msgspec.structs.replace(
         spec.data,
         train=str(train),
@@ -163,6 +175,18 @@ def next_spec(spec: Spec, made: Generation, train: Path, heldout: Path | None, r
     return msgspec.structs.replace(spec, name=name[:200], data=data, training=uncapped if counted else spec.training)
 
 
+def of_seeds(spec: Spec, seeds: int) -> list[Spec]:
+    """`spec` itself, or the members of a sweep over so many seeds, its own first."""
+    if seeds == 1:
+        return [spec]
+    swept, made = sweep.new_id(spec.name), []
+    for seed in (each % 2**31 for each in range(spec.training.seed, spec.training.seed + seeds)):
+        own = Sweep(id=swept, changes={"training.seed": seed}, comparable=bool(spec.data.heldout))
+        training = msgspec.structs.replace(spec.training, seed=seed)
+        made.append(msgspec.structs.replace(spec, name=f"{spec.name}-s{seed}", training=training, sweep=own))
+    return made
+
+
 def _write(run: RunDir, name: str, rows: Sequence[dict[str, Any]]) -> Path:
     path = run.curation / name
     try:
@@ -172,7 +196,7 @@ def _write(run: RunDir, name: str, rows: Sequence[dict[str, Any]]) -> Path:
     return path
 
 
-def _create(request: GenerationRequest, parent: RunDir, spec: Spec, made: Generation, tell: Tell) -> RunDir:
+def _create(request: GenerationRequest, parent: RunDir, spec: Spec, made: Generation, tell: Tell) -> list[RunDir]:
     checked = preflight.check(freeze.opened(spec, parent.spec), Path(request.models))
     errors = [finding for finding in checked.findings if finding.severity == "error"]
     if errors:
@@ -180,15 +204,19 @@ def _create(request: GenerationRequest, parent: RunDir, spec: Spec, made: Genera
         raise MoltingError(message, remedy=errors[0].remedy, reason="bad_data", code=1)
     for finding in checked.findings:
         tell(start.said(finding))
-    start.warn_of_logout(tell)
+    if spec.launcher.kind == "local":
+        start.warn_of_logout(tell)
 
-    def fill(new: RunDir) -> None:
-        freeze.write(new, msgspec.structs.replace(checked.resolved, parent=made.parent))
+    def fill(new: RunDir, own: Spec) -> None:
+        freeze.write(new, msgspec.structs.replace(own, parent=made.parent))
         if (facts := parent.inputs / "facts.toml").is_file():
             shutil.copyfile(facts, new.inputs / facts.name)
         generations.write(new, made)
 
     try:
-        return rundir.create(Path(request.runs), spec.name, fill)
+        return [
+            rundir.create(Path(request.runs), own.name, partial(fill, own=own))
+            for own in of_seeds(checked.resolved, request.seeds)
+        ]
     except OSError as error:
         raise durable.explain(error, "make the run of the next generation") from error

@@ -41,6 +41,10 @@ class Ranks:
         """The largest over all processes."""
         return self._reduced([number], device, "MAX")[0] if self.several else number
 
+    def least(self, number: int) -> int:
+        """The smallest over all processes; no device is touched for it."""
+        return -int(self.most(-number, "cpu"))
+
     def any(self, *flags: bool, device: Any) -> list[bool]:
         """Of each flag whether any process raised it; asked at the same place by all."""
         if not self.several:
@@ -124,5 +128,6 @@ def meet(ranks: Ranks, patience: float) -> None:
     import torch
     from torch import distributed
 
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    # What lies in the host's memory goes through it: no device is touched before there is room on it.
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     distributed.init_process_group(backend, timeout=datetime.timedelta(seconds=patience))

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from engine.contract import calls, durable, environment, lifecycle, locks, slurm, summary
+from engine.contract import calls, durable, environment, launcher, lifecycle, locks, slurm, summary
 from engine.contract.errors import MoltingError
 from engine.contract.journal import JournalWriter
 from engine.contract.lifecycle import State, Transition
@@ -25,13 +25,14 @@ from engine.contract.spec import Launcher
 from .control import Control
 
 SUBMIT_PATIENCE = 30.0  # seconds; a busy controller takes jobs slowly
-# What Molting itself tells Slurm; `extra` may not say it otherwise.
 _UNFIT = re.compile(r'[\x00-\x1f\x7f"\\]')  # cannot stand in a quoted #SBATCH value
 
 
-def script(runs: Sequence[RunDir], launcher: Launcher, models: Path) -> str:
+def script(runs: Sequence[RunDir], said: Launcher, models: Path) -> str:
     """The script that Slurm starts: one run, or a task for each of `runs`. MoltingError (code 2) for unusable words."""
     first = runs[0]
+    for _, wrong in launcher.mistakes(said):  # a run that came from elsewhere was never checked here
+        raise MoltingError(wrong, code=2)
     for path in (*(run.path for run in runs), models):
         if _UNFIT.search(str(path)):
             raise MoltingError(f"Slurm cannot be given the path {str(path)!r}.", remedy="Move it elsewhere.", code=2)
@@ -39,13 +40,13 @@ def script(runs: Sequence[RunDir], launcher: Launcher, models: Path) -> str:
         f"--job-name=molting-{first.id}",
         f'--output="{str(first.path / "slurm.log").replace("%", "%%")}"',
         "--open-mode=append",
-        f"--nodes={launcher.nodes}",
-        f"--ntasks={launcher.nodes}",
+        f"--nodes={said.nodes}",
+        f"--ntasks={said.nodes}",
         "--ntasks-per-node=1",
-        f"--signal=B:USR1@{launcher.save_before}",
-        "--requeue" if launcher.requeue else "--no-requeue",
-        *(f"--{key}={value}" for key in ("partition", "time", "gres") if (value := getattr(launcher, key))),
-        *launcher.extra,
+        f"--signal=B:USR1@{said.save_before}",
+        "--requeue" if said.requeue else "--no-requeue",
+        *(f"--{key}={value}" for key in ("partition", "time", "gres") if (value := getattr(said, key))),
+        *map(launcher.directive, said.extra),
     ]
     start = f'exec {shlex.quote(sys.executable)} -I -m engine supervise "$run" {shlex.quote(str(models))}'
     lines = [
@@ -62,26 +63,32 @@ def script(runs: Sequence[RunDir], launcher: Launcher, models: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def send(runs: Sequence[RunDir], launcher: Launcher, models: Path, more: Mapping[str, str] | None = None) -> list[str]:
+def require_taken(said: Launcher, models: Path) -> None:
+    """MoltingError with Slurm's own words where it would not take or could not start a run; nothing is submitted."""
+    text = script([RunDir(models / "run")], said, models)
+    slurm.command(["sbatch", "--test-only"], env=_environment(), given=text)
+
+
+def send(runs: Sequence[RunDir], said: Launcher, models: Path, more: Mapping[str, str] | None = None) -> list[str]:
     """Submit `runs` as one job, an array where there are several; what each of them is for Slurm.
 
     `more` is added to the environment of the job.
     MoltingError when Slurm does not take it: the runs are then failed, and can be resumed.
     """
     first = runs[0]
-    durable.write_replace(first.slurm_script, script(runs, launcher, models).encode())
+    durable.write_replace(first.slurm_script, script(runs, said, models).encode())
     for run in runs:
         _pass_to(run, "queued", why="Sent to Slurm.")
     argv = ["sbatch", "--parsable"]
     if len(runs) > 1:
         argv.append(f"--array=0-{len(runs) - 1}")
     try:
-        said = slurm.command(
+        answer = slurm.command(
             [*argv, str(first.slurm_script)], patience=SUBMIT_PATIENCE, env=_environment() | dict(more or {})
         )
-        job = said.strip().partition(";")[0]
+        job = answer.strip().partition(";")[0]
         if not job.isdecimal():
-            raise MoltingError(f"sbatch gave no job number but {said.strip()[:100]!r}.")
+            raise MoltingError(f"sbatch gave no job number but {answer.strip()[:100]!r}.")
     except MoltingError as error:
         for run in runs:
             _pass_to(run, "failed", why=error.message, remedy=error.remedy)

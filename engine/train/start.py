@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engine.checks import preflight
@@ -124,6 +124,20 @@ def launch(run: RunDir, models: Path, devices: int = 0) -> calls.Started:
             )
         time.sleep(0.02)
     return calls.Started(run=run.id, path=str(run.path), state=_history(run)[-1].state)
+
+
+def launch_all(runs: Sequence[RunDir], models: Path, tell: Callable[[calls.Line], None]) -> None:
+    """Let runs of one launcher queue: as one array where Slurm starts them, else one after another."""
+    launcher = summary.load_spec(runs[0]).launcher
+    if launcher.kind == "slurm":
+        slurm.send(runs, launcher, models)
+        return
+    for number, run in enumerate(runs, start=1):
+        try:
+            launch(run, models)
+        except MoltingError as error:  # the others need not wait for this one
+            tell(calls.Note(text=f"warning: {error}"))
+        tell(calls.Progress(phase="queueing", done=number, total=len(runs), unit="runs"))
 
 
 def _on(devices: int) -> dict[str, str]:

@@ -30,6 +30,7 @@ from .control import Control
 from .status import FAILED, FINISHED, INTERRUPTED
 
 POLL = 0.2  # seconds
+ABSENT = 5.0  # seconds between two looks in which we were not there either: suspended, or the machine slept
 HOST_PATIENCE = 10.0  # seconds that an answer in the making may take before training starts beside it
 STOP_PATIENCE = 60.0  # seconds between a stop and the end of the trainer's process group
 LOG_LIMIT = 64 << 20  # bytes of engine.log; what it held before is kept once, as engine.log.old
@@ -58,6 +59,8 @@ class Watched:
     oom_kills: int = 0
     stop_seen: float | None = None
     hung: float = 0.0
+    looked: float = field(default_factory=time.time)
+    back: float = 0.0  # when we were there again after an absence
     killed: bool = False
     team: list[psutil.Process] = field(default_factory=list)  # where several train: they have sessions of their own
 
@@ -226,8 +229,12 @@ class Supervisor:
             _kill(watched)
 
     def _listen(self, watched: Watched) -> None:
+        now = time.time()
+        if now - watched.looked > ABSENT:
+            watched.back = now
+        watched.looked = now
         try:
-            silence = time.time() - watched.attempt.heartbeat.stat().st_mtime
+            silence = now - max(watched.back, watched.attempt.heartbeat.stat().st_mtime)
         except FileNotFoundError:
             return
         if silence > self.spec.training.hang_minutes * 60 and not watched.killed:

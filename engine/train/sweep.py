@@ -18,7 +18,7 @@ from engine.contract.rundir import RunDir
 from engine.contract.spec import Spec, Sweep
 from engine.contract.sweeps import Point
 
-from . import freeze, slurm, start
+from . import freeze, start
 
 Tell = Callable[[calls.Line], None]
 
@@ -109,21 +109,18 @@ def _planned(member: Member) -> calls.SweepRun:
 
 def _start(made: calls.Sweeping, members: list[Member], base: Spec, runs: Path, models: Path, tell: Tell) -> None:
     """Make all run directories, then let them queue: a run knows its siblings from its first step on."""
-    start.warn_of_logout(tell)
-    made.sweep = f"{rundir.slug(base.name)}-sweep-{datetime.now():%Y%m%d}-{secrets.token_hex(2)}"
+    if base.launcher.kind == "local":
+        start.warn_of_logout(tell)
+    made.sweep = new_id(base.name)
     created = [_create(runs, made, base, member) for member in members]
-    if base.launcher.kind == "slurm":
-        slurm.send(created, base.launcher, models)
-        for planned, run in zip(made.runs, created, strict=True):
-            planned.run = run.id
-        return
-    for number, (planned, run) in enumerate(zip(made.runs, created, strict=True), start=1):
+    for planned, run in zip(made.runs, created, strict=True):
         planned.run = run.id
-        try:
-            start.launch(run, models)
-        except MoltingError as error:  # the others need not wait for this one
-            tell(calls.Note(text=f"warning: {error}"))
-        tell(calls.Progress(phase="queueing", done=number, total=len(created), unit="runs"))
+    start.launch_all(created, models, tell)
+
+
+def new_id(name: str) -> str:
+    """What the runs of one sweep have in common."""
+    return f"{rundir.slug(name)}-sweep-{datetime.now():%Y%m%d}-{secrets.token_hex(2)}"
 
 
 def _create(runs: Path, made: calls.Sweeping, base: Spec, member: Member) -> RunDir:

@@ -6,7 +6,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from engine.contract import generations
+from engine.contract import generations, sweeps
 from engine.contract.generations import Generated, GenerationRequest, Limits
 from engine.contract.rundir import RunDir
 
@@ -33,6 +33,9 @@ def generation(
     batch: Annotated[str, typer.Option(metavar="N", help="The answers of this batch; else of the newest.")] = "",
     despite_stop_rule: Override = False,
     kl_limit: KlLimit = None,
+    seeds: Annotated[
+        int, typer.Option(metavar="N", help="Train it N times, each with another seed.", min=1, max=sweeps.MOST)
+    ] = 1,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay and follow the run.")] = False,
     json: Json = False,
 ) -> None:
@@ -49,6 +52,7 @@ def generation(
             batch=batch,
             override=despite_stop_rule,
             limits=limits,
+            seeds=seeds,
         )
         with progress(json_wanted=json) as line:
             made = engine.call("generation", request, Generated, line)
@@ -70,6 +74,7 @@ def _tell(run: RunDir, made: Generated | None, limits: Limits, *, json: bool) ->
                 "state": made.state if made else "",
                 "generation": made.generation if made else generations.read(run),
                 "left_out": made.left_out if made else [],
+                "others": made.others if made else [],
                 "stop": generations.stop_reasons(line, limits),
                 "ledger": entries,
             }
@@ -84,4 +89,6 @@ def _tell(run: RunDir, made: Generated | None, limits: Limits, *, json: bool) ->
         new = made.generation
         kept = f"{new.originals} original rows and {new.accepted} accepted answers"
         out.line(f"{made.run}: generation {new.number}, from the base, on {kept}.")
+        if made.others:
+            out.line(f"With other seeds: {', '.join(made.others)}. `molting sweep show {made.run}` compares them.")
         terminal.err().line(f"It runs without this terminal. `molting attach {made.run}` follows it.")

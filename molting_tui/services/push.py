@@ -18,6 +18,7 @@ import tomlkit
 
 from engine.contract import rundir, sweeps, tomlcheck
 from engine.contract.errors import MoltingError
+from engine.contract.mistakes import mistakes
 from engine.contract.spec import Spec
 
 from .ssh import Machine, call
@@ -44,7 +45,7 @@ class Parcel:
 
 def parcel(file: Path) -> Parcel:
     """All that the spec `file` needs. Paths out of its folder lead into `files/` there. MoltingError (code 2)."""
-    spec = tomlcheck.load(file, Spec, also=sweeps.mistakes)
+    spec = tomlcheck.load(file, Spec, also=mistakes)
     document = tomlkit.parse(file.read_text("utf-8-sig"))
     made = Parcel(rundir.slug(spec.name or file.parent.name), "")
     _place(document, "", file.parent, made)

@@ -14,7 +14,9 @@ from tomlkit.exceptions import TOMLKitError
 
 from engine.contract import sweeps, tomlcheck
 from engine.contract.errors import MoltingError
+from engine.contract.mistakes import mistakes
 from engine.contract.spec import Spec, Sweep
+from engine.contract.summary import drop_unknown
 from engine.contract.tomlwords import expected_words, shown_value, unwrapped
 
 # The fields that most people touch, in the order of the form; the rest comes on demand.
@@ -184,7 +186,7 @@ class SpecForm:
         """What is wrong, a sentence for each key, by the same check that the engine makes."""
         found = dict(self._unread)
         try:
-            tomlcheck.load(self.text(), Spec, also=sweeps.mistakes)
+            tomlcheck.load(self.text(), Spec, also=mistakes)
         except tomlcheck.SpecError as error:
             for problem in error.problems:
                 found.setdefault(problem.key.partition("[")[0], problem.message)
@@ -252,7 +254,9 @@ def _parsed(text: str, info: inspect.Type) -> Any:
 
 def of_run(text: str, run_id: str, folder: Path, name: str) -> SpecForm:
     """A form on a copy of a run's frozen spec: without what freezing wrote, as a child of that run."""
-    form = SpecForm(text, folder, name=name)
+    frozen = SpecForm(text, folder, name=name)
+    drop_unknown(frozen.document, Spec)
+    form = SpecForm(frozen.text(), folder, name=name)
     for field in _fields(Spec, ""):
         if field.description.startswith(_FROZEN):
             form.put(field, "")

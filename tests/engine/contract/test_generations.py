@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.contract import curation, generations
+from engine.contract import curation, generations, summary
 from engine.contract.curation import Batch, Candidate, ChoiceFile, Choices, Header, Keep, Opened, Reject, Undo
 from engine.contract.errors import MoltingError
 from engine.contract.generations import Entry, Generation, Limits, Measures, line_of, stop_reasons
@@ -59,6 +59,8 @@ def test_two_generations_are_enough_and_slow_drift_is_seen() -> None:
     reasons = " ".join(stop_reasons(slow))
     assert "generation 2: after 2" in reasons and "from 2.000 to 2.060" in reasons
     assert stop_reasons(slow, Limits(generations=9, loss_rise=0.5)) == []
+    (poorer,) = stop_reasons(line(measures(), measures(distinct=0.74), measures(distinct=0.70)), Limits(generations=9))
+    assert "Distinct-2 fell from 0.800 to 0.700" in poorer
 
 
 def test_a_kl_limit_of_ones_own_holds_from_generation_0_on() -> None:
@@ -162,6 +164,15 @@ def test_keeping_all_says_that_nobody_read_them_and_leaves_what_a_person_chose(r
     assert control.opened.by == "nobody" and len(control.kept) == 3
 
 
+def test_choices_of_another_batch_are_not_believed(run: RunDir) -> None:
+    made, other = curation.write(run, *batch()), curation.write(run, *batch(4))
+    curation.keep_all(run, made)
+    curation.choices_path(run, made).rename(curation.choices_path(run, other))
+    with pytest.raises(MoltingError, match="does not belong to the batch 2"):
+        curation.newest(run)
+    assert generations.entry(run, None, summary.summarise(run)).candidates == 0, "the ledger does not count them either"
+
+
 EVENTS = st.lists(
     st.one_of(
         st.builds(Keep, item=st.sampled_from(["c1", "c3", "zz"]), text=st.sampled_from(["", "new"])),
@@ -202,6 +213,8 @@ def test_the_ledger_tells_a_family_and_survives_a_damaged_file(tmp_path: Path) -
     assert found[0].measures == measures() and found[0].acceptance == pytest.approx(3 / 4)
     assert found[1].rows == 140 and found[1].acceptance is None
     assert [each.run for each in generations.ledger(root)] == [each.run for each in found]
+    curation.keep_all(root, curation.write(root, *batch(2, gated=False)))
+    assert generations.ledger(root)[0].candidates == 4, "a control is beside the way"
     children[2].generation.write_bytes(msgspec.json.encode({"number": "two"}))
     (root.curation / "1.jsonl").write_text("no")
     assert len(generations.ledger(root)) == 3

@@ -52,14 +52,38 @@ def test_what_slurm_says_cannot_drive_the_terminal() -> None:
     ("job", "said"),
     [
         (Job(id="7", state="PENDING", reason="Priority"), "Slurm job 7 is pending: Priority."),
-        (Job(id="7", state="RUNNING", nodes="n1"), "Slurm job 7 is running on n1."),
-        (Job(id="7", state="NODE_FAIL", nodes="n1"), "Slurm job 7 ended because its node failed on n1."),
-        (Job(id="7", state="TIMEOUT", nodes="n1"), "Slurm job 7 timed out: it reached its time limit on n1."),
+        (Job(id="7", state="RUNNING", nodes="n1"), "Slurm job 7 on n1 is running."),
+        (Job(id="7", state="NODE_FAIL", nodes="n1"), "Slurm job 7 on n1 ended because a node of it failed."),
+        (Job(id="7", state="TIMEOUT", nodes="n1"), "Slurm job 7 on n1 timed out: it reached its time limit."),
         (Job(id="7", state="NEW_WORD"), "Slurm job 7 ended as NEW_WORD."),
     ],
 )
 def test_the_words_are_slurms(job: Job, said: str) -> None:
     assert job.sentence == said
+
+
+# "Job State Codes" of Slurm's documentation: base states, then flags.
+CODES = {
+    "live": "RUNNING SUSPENDED COMPLETING RESIZING REVOKED SIGNALING STAGE_OUT STOPPED",
+    "queued": "PENDING CONFIGURING POWER_UP_NODE EXPEDITING REQUEUED REQUEUE_FED REQUEUE_HOLD SPECIAL_EXIT "
+    "RESV_DEL_HOLD LAUNCH_FAILED RECONFIG_FAIL",
+    "lost": "BOOT_FAIL CANCELLED COMPLETED DEADLINE FAILED NODE_FAIL OUT_OF_MEMORY PREEMPTED TIMEOUT",
+}
+
+
+@pytest.mark.parametrize(
+    ("meant", "state"), [(meant, each) for meant, codes in CODES.items() for each in codes.split()]
+)
+def test_every_state_that_slurm_knows_is_a_sentence_and_a_state_of_the_run(
+    tmp_path: Path, meant: str, state: str
+) -> None:
+    job = Job(id="42", state=state, nodes="n1")
+    assert f"ended as {state}" not in job.sentence and job.sentence.startswith("Slurm job 42 on n1 ")
+    recorded = elsewhere(tmp_path, "queued", "starting", "training")
+    remember(job)
+    seen = summary.summarise(recorded.run)
+    assert seen.state == ("training" if meant == "live" else meant)
+    assert seen.why == ("" if meant == "live" else job.sentence)
 
 
 def test_the_controller_is_asked_once_in_a_while_whoever_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

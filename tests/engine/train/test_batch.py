@@ -302,6 +302,15 @@ def test_a_hundred_steps_end_where_padded_ones_do() -> None:
     assert ends[0] < 10  # of 54 before the first step
 
 
+def test_the_attention_of_a_model_is_its_own_again_whatever_happened() -> None:
+    model = family("llama")
+    before = model.config._attn_implementation
+    with pytest.raises(ZeroDivisionError), tree_attention(model):
+        assert model.config._attn_implementation == attention.NAME != before
+        raise ZeroDivisionError
+    assert model.config._attn_implementation == before
+
+
 def test_the_mask_of_a_gpu_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     layout = batch.pack(ROWS)
     mask = attention.visible(layout.segments, torch.device("cpu"))

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from safetensors.torch import load_file, save_file
 
 from engine.contract import calls, durable
 from engine.contract.errors import MoltingError
+from engine.contract.rundir import RunDir
+from engine.contract.spec import Data, Model, Spec
 from engine.contract.summary import Summary
-from engine.train import death
+from engine.train import death, supervisor
 from tests.support.tiny import tiny_llama
 from tests.support.world import World, kill, trainer_pid, wait_for, wait_for_step
 
@@ -99,6 +102,24 @@ def test_a_trainer_that_hangs_is_ended(world: World) -> None:
     said = wait_for(run, "failed")
     assert_told(said, "hang")
     assert said.resumable
+
+
+def test_nobody_is_silent_while_the_supervisor_itself_was_away(tmp_path: Path) -> None:
+    """Slurm suspends a job, or a laptop sleeps: then the trainer was not there either."""
+    attempt = RunDir(tmp_path).attempt(1)
+    attempt.path.mkdir(parents=True)
+    attempt.heartbeat.touch()
+    an_hour_ago = time.time() - 3600
+    os.utime(attempt.heartbeat, (an_hour_ago, an_hour_ago))
+    spec = Spec(model=Model(base="demo"), data=Data(train="x"))
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as process:
+        watched = supervisor.Watched(process, attempt, looked=an_hour_ago)
+        one = supervisor.Supervisor(RunDir(tmp_path), spec, tmp_path)
+        one._listen(watched)
+        assert not watched.killed and process.poll() is None
+        watched.back = 0.0
+        one._listen(watched)
+        assert watched.hung > 3000 and process.wait(10) == -signal.SIGKILL
 
 
 def test_no_secret_reaches_the_trainer_or_the_run(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine.contract import calls, curation, generations, summary
@@ -12,6 +13,7 @@ from engine.contract.curation import Candidate, ChoiceFile, CurateRequest, Heade
 from engine.contract.errors import MoltingError
 from engine.contract.generations import GenerationRequest, Measures
 from engine.contract.rundir import RunDir
+from engine.contract.spec import Data, Model, Spec, Training
 from engine.data import original
 from engine.evaluate import drift
 from engine.train import next_generation
@@ -84,6 +86,22 @@ def test_the_next_set_is_every_original_row_and_what_was_kept_each_with_its_orig
     assert found and (found.number, found.originals, found.accepted, found.edited) == (1, 8, 2, 1)
 
 
+def test_one_generation_of_several_seeds_is_a_sweep_over_the_seed_alone(run: RunDir, world: World) -> None:
+    of = batch(run, "By the sea, always.")
+    choose(run, of, Keep(item="c1"))
+    made = made_from(run, world, seeds=3)
+    every = [RunDir(run.path.parent / each) for each in (made.run, *made.others)]
+    specs = [summary.load_spec(each) for each in every]
+    assert [spec.training.seed for spec in specs] == [42, 43, 44]
+    assert [spec.sweep.changes for spec in specs] == [{"training.seed": seed} for seed in (42, 43, 44)]
+    assert len({spec.sweep.id for spec in specs}) == 1 and all(spec.sweep.comparable for spec in specs)
+    assert len({(each.inputs / "rows.jsonl").read_bytes() for each in every}) == 1
+    assert [generations.read(each) for each in every] == [made.generation] * 3
+    assert specs[1].name.endswith("-g1-s43")
+    named = msgspec.structs.replace(specs[1], name="rhea-g1-s43")
+    assert next_generation.next_spec(named, made.generation, Path("/t"), None, 9).name == "rhea-g1"
+
+
 def test_the_second_generation_keeps_the_first_ones_rows_and_never_more_than_people_wrote(
     run: RunDir, world: World
 ) -> None:
@@ -125,6 +143,18 @@ def test_nothing_is_trained_on_that_nobody_decided_or_measured(run: RunDir, worl
     with pytest.raises(MoltingError, match="was not measured"):
         made_from(run, world)
     assert len(list(run.path.parent.iterdir())) == 1, "no run was left behind"
+
+
+@pytest.mark.parametrize(("steps", "counted"), [(100, True), (40, False)])
+def test_steps_counted_from_epochs_are_counted_anew_and_steps_that_were_set_stay(steps: int, counted: bool) -> None:
+    training = Training(max_steps=steps, epochs=5.0, batch=2, accumulation=1)
+    before = Spec(name="rhea-g1-control", model=Model(base="b"), data=Data(train="x", sha256="1"), training=training)
+    made = generations.Generation(
+        number=2, parent="p", root="r", batch="1", originals=40, accepted=9, gated=True, t=1.0,
+    )  # fmt: skip
+    after = next_generation.next_spec(before, made, Path("/t.jsonl"), None, rows=40)
+    assert after.training.max_steps == (0 if counted else 40)
+    assert (after.name, after.data.train, after.data.sha256, after.model) == ("rhea-g2", "/t.jsonl", "", before.model)
 
 
 def test_distinct_2_counts_pairs_that_are_no_repeats() -> None:

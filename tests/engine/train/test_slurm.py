@@ -155,17 +155,17 @@ def test_an_array_for_a_sweep(here: World, cluster: support.OneMachine) -> None:
     until(runs[3], lambda seen: seen.checkpoint is not None)
     os.kill(supervisor_pid(runs[3]), signal.SIGKILL)
     lost = until(runs[3], is_now("lost"))
-    assert lost.resumable and f"Slurm job {jobs[3]} failed" in lost.why
+    assert lost.resumable and f"Slurm job {jobs[3]} on molt1 failed" in lost.why
 
 
 def test_time_limit_stop_resume_preemption_and_a_controller_that_restarts(
     here: World, cluster: support.OneMachine, long: RunDir
 ) -> None:
     cluster.stop("slurmctld")
-    away = slurm.refresh(every=0.0)
-    assert "squeue" in away.error
-    assert summary.summarise(long).state in lifecycle.LIVE, "who is away judges nobody"
+    away, seen = slurm.refresh(every=0.0), summary.summarise(long)
     cluster.start_controller()
+    assert "squeue" in away.error
+    assert seen.state in lifecycle.LIVE, "who is away judges nobody"
 
     # Slurm's signal before the time limit: saved, and back in the queue.
     again = until(long, lambda seen: seen.state == "queued" and seen.attempt == 1 and bool(seen.checkpoint))
@@ -192,3 +192,43 @@ def test_time_limit_stop_resume_preemption_and_a_controller_that_restarts(
     until(long, lambda seen: bool(seen.job and seen.job.waiting))
     assert preempted.checkpoint == max(metrics(long))
     assert stop(here, long).state == "interrupted"
+
+
+def test_what_others_do_to_a_job_is_told_by_its_run(here: World, cluster: support.OneMachine) -> None:
+    run = here.train(here.persona("theirs", training={"max_steps": 100_000}, launcher=launcher()))
+    seen = until(run, is_now("training"))
+    cluster.say("scontrol", "suspend", seen.slurm)
+    suspended = until(run, lambda seen: bool(seen.job and seen.job.state == "SUSPENDED"))
+    assert suspended.state == "training" and suspended.job and suspended.job.word == "suspended on molt1"
+    cluster.say("scontrol", "resume", seen.slurm)
+    until(run, lambda seen: seen.checkpoint is not None)
+    cluster.say("scancel", seen.slurm)
+    ended = until(run, is_now("interrupted"))
+    assert f"Slurm job {seen.slurm} on molt1 was cancelled" in ended.why and ended.checkpoint == max(metrics(run))
+
+
+@pytest.mark.parametrize(
+    ("said", "finding", "words"),
+    [
+        ({"partition": "nope"}, "slurm-refuses", "invalid partition specified: nope"),
+        ({"extra": ["--acount=lab"]}, "slurm-refuses", "unrecognized option '--acount=lab'"),
+        ({"gres": "gpu:1"}, "slurm-refuses", "Invalid generic resource"),
+        ({"extra": ["--cpus-per-task=99"]}, "slurm-waits", "node configuration is not available"),
+        ({"extra": ["--cpus-per-task=1", "--comment=two words"]}, "", ""),
+    ],
+)
+def test_the_doctor_asks_slurm_itself_and_nothing_is_submitted(
+    here: World, said: dict[str, Any], finding: str, words: str
+) -> None:
+    spec = here.persona("asked", launcher=launcher(**said))
+    before = set(slurm.refresh(every=0.0).jobs)
+    told = here.call("preflight", calls.PreflightRequest(spec=str(spec), models=str(here.models)))
+    found = [each for each in told["findings"] if each["id"].startswith("slurm")]
+    assert [each["id"] for each in found] == ([finding] if finding else []) and words in "".join(
+        each["message"] for each in found
+    )
+    if finding == "slurm-refuses":
+        request = calls.CreateRequest(spec=str(spec), runs=str(here.runs), models=str(here.models))
+        refused = here.call("create", request)
+        assert isinstance(refused, calls.Failure) and words in refused.message and refused.code == 1
+    assert set(slurm.refresh(every=0.0).jobs) == before and not list(here.runs.glob("asked-*"))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.contract import launcher
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
-from engine.contract.spec import Data, Launcher, Model, Spec
+from engine.contract.spec import Launcher
 from engine.train import slurm
 from engine.train.allocation import job_of
 
@@ -41,6 +42,19 @@ def test_whatever_a_folder_is_called_the_supervisor_gets_it_whole(
     assert name != "100%" or "100%%" in text, "Slurm would read a pattern"
 
 
+def test_slurms_signals_reach_the_supervisor_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They go to the process that runs the script, so no shell may stand between."""
+    told, stand_in, run = tmp_path / "told", tmp_path / "python", RunDir(tmp_path / "run")
+    stand_in.write_text(f"#!/bin/sh\necho $$ > {told}\n")
+    stand_in.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(stand_in))
+    run.path.mkdir()
+    (tmp_path / "script.sh").write_text(slurm.script([run], Launcher(kind="slurm"), tmp_path))
+    with subprocess.Popen(["bash", str(tmp_path / "script.sh")]) as job:
+        assert job.wait() == 0
+    assert told.read_text().strip() == str(job.pid)
+
+
 @pytest.mark.parametrize("name", ["new\nline", 'quo"te', "back\\slash", "\x1b[2J"])
 def test_a_path_that_slurm_cannot_be_given_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(MoltingError, match="Slurm cannot be given the path"):
@@ -62,9 +76,50 @@ def test_every_key_of_the_spec_is_a_line_that_can_be_read(tmp_path: Path) -> Non
     [("--output=x", "--output"), ("--out=x", "--out"), ("--time=5", "launcher.time"), ("--array=1", "Leave it out")],
 )
 def test_what_molting_says_itself_is_told_with_what_to_do(option: str, word: str) -> None:
-    spec = Spec(model=Model(base="demo"), data=Data(train="rows.jsonl"), launcher=Launcher(extra=["--mem=1G", option]))
-    ((path, sentence),) = launcher.mistakes(spec)
+    ((path, sentence),) = launcher.mistakes(Launcher(extra=["--mem=1G", option]))
     assert path == ("launcher", "extra", 1) and word in sentence
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        {"time": "90"}, {"time": "5:30"}, {"time": "8:00:00"}, {"time": "2-12"}, {"time": "2-12:00:00"}, {"time": "0"},
+        {"gres": "gpu:1"}, {"gres": "gpu:a100:2,shard:4"}, {"gres": "gpu"}, {"partition": "gpu,long_2"},
+        {"extra": ["--exclusive", "--mem=32G", "--comment=two words; $(x) `y`", "--account=lab"]},
+    ],
+)  # fmt: skip
+def test_what_slurm_can_read_is_passed(sound: dict[str, Any]) -> None:
+    assert list(launcher.mistakes(Launcher(**sound))) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"time": "8h"}, 'expected "90" (minutes)'),
+        ({"time": "8:00:00:00"}, "launcher.time is"),
+        ({"time": "5:"}, "launcher.time is"),
+        ({"time": "1"}, "save and leave as soon as it begins"),
+        ({"gres": "gpu:"}, "launcher.gres is"),
+        ({"gres": "gpu: 1"}, '"gpu:1"'),
+        ({"partition": "a b"}, "launcher.partition is"),
+        ({"partition": "a\n#SBATCH --wrap=x"}, "launcher.partition is"),
+        ({"extra": ["--mem 32G"]}, 'as "--mem=32G"'),
+        ({"extra": ["-p gpu"]}, "one long option"),
+        ({"extra": ['--comment="']}, "without quotes"),
+        ({"extra": ["--comment=x\n#SBATCH --output=y"]}, "one long option"),
+    ],
+)
+def test_what_slurm_cannot_read_is_told_before_it_gets_there(tmp_path: Path, wrong: dict[str, Any], said: str) -> None:
+    spec = Launcher(**wrong)
+    ((_, sentence),) = launcher.mistakes(spec)
+    assert said in sentence
+    with pytest.raises(MoltingError):  # of a run that came from elsewhere, too
+        slurm.script([RunDir(tmp_path / "run")], spec, tmp_path)
+
+
+def test_words_with_blanks_stay_one_option(tmp_path: Path) -> None:
+    text = slurm.script([RunDir(tmp_path / "run")], Launcher(extra=["--comment=a --output=/x"]), tmp_path)
+    assert '#SBATCH --comment="a --output=/x"\n' in text
 
 
 def test_a_process_knows_its_job() -> None:

@@ -9,9 +9,26 @@ import pytest
 
 from engine.checks import preflight
 from engine.contract import calls, processes
-from engine.train import start
+from engine.contract.errors import MoltingError
+from engine.train import freeze, start
 from tests.support.diagnosed import persona, shipped_rows
+from tests.support.runs import Recorded, make_run
 from tests.support.tiny import tiny_llama
+
+
+def test_the_spec_of_a_run_outlives_the_version_that_froze_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "runs")
+    Recorded(run).state("queued")
+    (run.path / "inputs" / "rows.jsonl").write_text("{}\n")
+    text = run.spec.read_text("utf-8")
+    run.spec.write_text("gone = 1\n" + text.replace("data = {", "data = { rows = 0,"))
+    opened = freeze.open_spec(run.spec).spec
+    assert (opened.parent, opened.data.train) == (run.id, str(run.path / "inputs/rows.jsonl"))
+    other = tmp_path / "spec.toml"  # one that a person writes is held to the keys there are
+    other.write_text(run.spec.read_text("utf-8"))
+    with pytest.raises(MoltingError, match="gone is not a key") as error:
+        freeze.open_spec(other)
+    assert error.value.code == 2
 
 
 @pytest.mark.parametrize(("rank", "told"), [(16, []), (1, ["warning: A LoRA rank of 1"])])

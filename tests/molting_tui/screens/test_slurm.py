@@ -51,7 +51,7 @@ def test_each_run_is_shown_as_its_job_is_and_slurm_is_asked_once(tmp_path: Path,
 
     async def look(app: MoltingApp, pilot: Pilot[Any]) -> None:
         await until(pilot, lambda: "✗ fell" in shown(app) or "lost" in shown(app))
-        for name, expected in (("waits", "is pending: Resources"), ("fell", "its node failed"), ("works", "on n[1-2]")):
+        for name, expected in (("waits", "is pending: Resources"), ("fell", "of it failed"), ("works", "on n[1-2]")):
             await select(app, pilot, name)
             await until(pilot, lambda expected=expected: expected in " ".join(shown(app).split()))  # type: ignore[misc]
 

@@ -62,6 +62,15 @@ def test_a_key_that_was_not_there_comes_and_goes() -> None:
     assert tomlcheck.load(one.text(), Spec).method.rank == 16
 
 
+VALID = {
+    "model.base": "demo",
+    "method.kind": "lora",
+    "data.stream": "auto",
+    "launcher.time": "8:00:00",
+    "launcher.extra": '["--mem=8G"]',
+}
+
+
 @pytest.mark.parametrize(
     ("key", "typed", "said"),
     [
@@ -73,6 +82,8 @@ def test_a_key_that_was_not_there_comes_and_goes() -> None:
         ("model.base", "", "model.base is missing"),
         ("data.stream", "perhaps", "cannot be read"),
         ("training.epochs", "4]\nx = [1", "cannot be read"),
+        ("launcher.time", "8h", '"8:00:00"'),
+        ("launcher.extra", '["--output=x"]', "which Molting says itself"),
     ],
 )
 def test_what_is_wrong_is_said_at_its_field(key: str, typed: str, said: str) -> None:
@@ -80,7 +91,7 @@ def test_what_is_wrong_is_said_at_its_field(key: str, typed: str, said: str) -> 
     one.put(FIELDS[key], typed)
     assert list(one.problems()) == [key]
     assert said in one.problems()[key]
-    one.put(FIELDS[key], {"model.base": "demo", "method.kind": "lora", "data.stream": "auto"}.get(key, "1"))
+    one.put(FIELDS[key], VALID.get(key, "1"))
     assert one.problems() == {}
 
 
@@ -117,6 +128,15 @@ def test_a_copy_of_a_run_is_its_child_and_forgets_what_was_frozen() -> None:
     frozen = frozen.replace("[data]", '[data]\nsha256 = "00"').replace("[model]", '[model]\nfingerprint = "ff"')
     read = tomlcheck.load(of_run(frozen, "rhea-1", Path("/runs/rhea-1"), "rhea").text(), Spec)
     assert (read.parent, read.data.sha256, read.model.fingerprint) == ("rhea-1", "", "")
+
+
+def test_a_copy_of_a_run_leaves_out_keys_that_are_none_any_more() -> None:
+    frozen = "gone = 1\n" + TEXT.replace("[data]", "[data]\nrows = 0")
+    frozen += '\n[attic]\nbox = 1\n[data.fields]\nturns = "x"\n'
+    copy = of_run(frozen, "rhea-1", Path("/runs/rhea-1"), "rhea")
+    assert copy.problems() == {}
+    assert "gone" not in copy.text() and "rows =" not in copy.text() and "attic" not in copy.text()
+    assert tomlcheck.load(copy.text(), Spec).data.fields == {"turns": "x"}
 
 
 @pytest.mark.parametrize("text", ["= 1", "a = ", "[" * 5000, "a = 1\na = 2", "\x00"])
