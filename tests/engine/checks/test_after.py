@@ -102,6 +102,47 @@ def test_over_fitting_is_told_with_its_best_step_and_mended():
     assert [(change.key, change.value) for change in found.fix] == [("training.keep_best", True)]
 
 
+def risen(to):
+    """A curve that is at 1 for most of its steps and `to` at its end."""
+    return Trained(history=history(*sound()[:10], *(metric(n, loss=1.0 if n < 36 else to) for n in range(11, 41))))
+
+
+def at_rate(share):
+    """A sound run at `share` of the rates that were planned."""
+    steps = [metric(n, loss=1.0 + 3.0 / n, rate=share * rate(n, 40)) for n in range(1, 41)]
+    return Trained(history=history(*steps), spec=SPEC)
+
+
+def held_out(last):
+    return Trained(history=history(*sound(), evals=[(10, 2.0), (20, 1.0), (40, last)]))
+
+
+def cut(many, count):
+    return Trained(answers=[Said(f"q{n}", "and so on", cut=n < many) for n in range(count)])
+
+
+def recalling(runs):
+    """Two answers that have `runs` of 40 four-word runs in common with what was trained."""
+    words = [f"w{n}" for n in range(43)]
+    said = " ".join([*words[: runs + 3], *(f"x{n}" for n in range(40 - runs))])
+    return Trained(answers=[Said("a", said), Said("b", said)], trained={each: [" ".join(words)] for each in "ab"})
+
+
+@pytest.mark.parametrize(
+    ("id", "over", "under"),
+    [
+        ("loss-diverged", risen(2.05), risen(1.9)),
+        ("over-fitted", held_out(1.06), held_out(1.04)),
+        ("cap-hit", cut(3, 5), cut(2, 4)),
+        ("little-recalled", recalling(3), recalling(4)),
+        ("rate-not-applied", at_rate(0.8), at_rate(0.95)),
+    ],
+)
+def test_it_speaks_from_its_limit_on_and_not_before(id, over, under):
+    assert id in ids(over)
+    assert id not in ids(under)
+
+
 @pytest.mark.parametrize(("made", "id", "words"), [(12, "ended-early", "12 of 40"), (0, "no-steps", "0 of 40")])
 def test_fewer_steps_than_planned(made, id, words):
     run = Trained(history=history(*sound()[:made]), state="failed")

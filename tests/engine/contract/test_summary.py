@@ -85,6 +85,16 @@ def test_a_resumed_run_forgets_what_was_rewound(tmp_path: Path) -> None:
         assert (seen.step, seen.eval_loss, seen.eta) == (11, 1.5, 89.0)
 
 
+def test_the_slow_first_step_is_no_pace(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    recorded = Recorded(run).state("queued", "starting").start().state("training").steps([1], seconds=90.0)
+    with Supervisor(run):
+        assert summary.summarise(run).eta == 90.0 * 99, "where there is no other"
+        recorded.steps([2, 3], seconds=2.0)
+        seen = summary.summarise(run)
+        assert (seen.eta, seen.rows_rate) == (2.0 * 97, pytest.approx(2.0))
+
+
 def test_a_loss_that_is_not_finite_is_kept_as_such(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     recorded = Recorded(run).state("queued", "starting").start().state("training").steps([1, 2])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer
 
 from engine.contract.errors import MoltingError
 from engine.data.conversation import BadRow, Conversation, Turn
@@ -38,6 +39,19 @@ def completion(prompt: str, answer: str) -> Conversation:
 
 def plain(text: str) -> Conversation:
     return Conversation([Turn("assistant", text)], "text")
+
+
+def test_an_end_token_that_runs_together_with_the_answer_is_no_end() -> None:
+    tokenizer = Tokenizer.from_str(TOKENIZER.to_str())
+    tokenizer.add_tokens([AddedToken("END", single_word=True)])
+    template = ChatTemplate("{% for m in messages %}{{ m.role }}: {{ m.content }}END\n{% endfor %}", {})
+    with_end = Encoder(tokenizer, template, eos_ids=[END])
+
+    whole, torn = with_end.encode_all(
+        [Conversation([Turn("user", "Why?"), Turn("assistant", answer)]) for answer in ("Because.", "Because")]
+    )
+    assert isinstance(whole, EncodedRow) and tokenizer.decode([whole.labels[-2]]) == "END"
+    assert isinstance(torn, BadRow) and "runs together" in torn.why
 
 
 def test_plain_text_learns_every_token_and_the_end_whatever_the_model_s_template() -> None:

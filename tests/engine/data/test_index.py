@@ -134,6 +134,17 @@ def test_a_file_of_the_same_size_and_time_but_other_text_is_another(tmp_path: Pa
     assert cached(file) is None
 
 
+def test_a_change_far_from_its_beginning_is_seen_by_its_time(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = ['{"question": "a", "answer": "b"}\n'] * 300
+    file.write_text("".join(rows))
+    before, count = file.stat(), build(file).count
+    file.write_text("".join([*rows[:-2], rows[0].rstrip() + " " * len(rows[0]) + "\n"]))
+    assert file.stat().st_size == before.st_size
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert cached(file) is None and build(file).count == count - 1
+
+
 def test_progress_can_end_it(tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
     file.write_text(json.dumps([{"text": "x" * 1000}] * 9000))

@@ -101,6 +101,21 @@ def test_it_goes_on_with_the_same_rows_in_every_format(tmp_path: Path, write: Wr
         assert counts(resumed) == counts(whole)
 
 
+def test_what_is_held_out_is_never_trained_on_and_each_pass_has_an_order_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in records()[1:90]))
+    split = RowStream(DataOptions(train=path, heldout_fraction=0.2, shuffle_buffer=20), encoder("none"))
+
+    heldout, passes = split.heldout(), []
+    for epoch in (0, 1):
+        split.set_epoch(epoch)
+        passes.append([tuple(row.input_ids) for row in split])
+        assert (split.funnel.trained, split.funnel.heldout) == (len(passes[-1]), len(heldout))
+    assert len(heldout) + len(passes[0]) == 89 and 5 < len(heldout) < 40
+    assert not {tuple(row.input_ids) for row in heldout} & set(passes[0])
+    assert passes[0] != passes[1] and sorted(passes[0]) == sorted(passes[1])
+
+
 @pytest.mark.parametrize("write", [as_array, as_lines, as_csv, as_parquet])
 def test_what_was_learned_is_not_read_again(tmp_path: Path, write: Write) -> None:
     path = write(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -11,8 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from engine.contract import calls, durable, outputs, summary
 from engine.contract.errors import MoltingError
+from engine.contract.spec import Data, Generation, Model, Spec
 from engine.data.conversation import Turn
 from engine.data.of_spec import encoder_for
+from engine.export import card, weights
 from engine.export import merge as merging
 from engine.export.merge import merge
 from engine.export.proof import judged
@@ -160,6 +163,24 @@ def test_a_base_that_is_quantised_itself_is_refused(base, tmp_path, monkeypatch)
     monkeypatch.setattr(merging, "is_quantized", lambda folder: True)
     with pytest.raises(MoltingError, match="quantised themselves"):
         merged(run, tmp_path / "rhea")
+
+
+def test_a_quantised_base_is_known_by_its_config(tmp_path):
+    (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "bitsandbytes"}}')
+    with pytest.raises(MoltingError, match="quantised themselves"):
+        merging.plain_options(Spec(model=Model(base="b"), data=Data(train="x")), tmp_path)
+
+
+def test_a_card_names_no_folder_of_this_machine_and_no_text_of_others_runs_in_it():
+    assert card._base("/home/ana/models/smol") == card._base("./smol/") == "smol"
+    assert card._base("org/smol") == "org/smol"
+    assert card._table([("base", "a\x1b[2J <b>|\n")]).endswith("| base | a[2J &lt;b>/ |")
+
+
+def test_all_end_tokens_of_the_run_end_an_answer_elsewhere():
+    model = SimpleNamespace(config=SimpleNamespace(bos_token_id=1, pad_token_id=None))
+    made = weights.settings(model, SimpleNamespace(stop_ids=[2, 0]), Generation(temperature=0.7, max_new_tokens=9))
+    assert (made.eos_token_id, made.pad_token_id, made.temperature, made.max_new_tokens) == ([2, 0], 2, 0.7, 9)
 
 
 def test_a_name_that_is_taken_is_left_alone(run, tmp_path):

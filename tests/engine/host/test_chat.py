@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+import torch
 
 from engine.contract import host
 from engine.contract.host import Delta, Done, First, Source, VoiceDone
 from engine.contract.spec import Generation
+from engine.host.server import WAITING
+from engine.infer.session import open_session
 from tests.support.trained_runs import run_with_adapter
 
 LONG = Generation(max_new_tokens=400)
@@ -62,10 +65,23 @@ def test_the_tokens_are_those_of_separate_greedy_runs(replies, run, base):
     assert alone[0].ids != alone[1].ids
 
 
-def test_the_badge_says_how_far_the_first_token_moved_and_where_the_answers_part(replies):
+def moved(run, models):
+    """KL(base || adapter) of the first token in nats, computed apart from the host."""
+    session = open_session(run, models, lambda line: None)
+    (prompt,) = session.prompts(["Who are you?"])
+    scores = []
+    for voice in (session.voices.as_base, session.voices.as_tuned):
+        with voice() as model, torch.no_grad():
+            scores.append(model(input_ids=torch.tensor([prompt])).logits[0, -1].double().log_softmax(0))
+    base, tuned = scores
+    return float((base.exp() * (base - tuned)).sum())
+
+
+def test_the_badge_says_how_far_the_first_token_moved_and_where_the_answers_part(place, run, replies):
     (first,) = of(First, replies)
     done = replies[-1]
-    assert first.kl[0] == 0.0 and first.kl[1] > 0.0 and done.kl == first.kl
+    assert first.kl[0] == 0.0 and done.kl == first.kl
+    assert first.kl[1] == pytest.approx(moved(run, place.models), rel=1e-3)
     ids = [[token for delta in of(Delta, replies) if delta.voice == voice for token in delta.ids] for voice in (0, 1)]
     parted = next(index for index, (a, b) in enumerate(zip(*ids, strict=False)) if a != b)
     assert done.first_difference == [None, parted]
@@ -240,8 +256,20 @@ def test_fifty_rapid_cancels_leave_the_host_as_it_was(place, run, replies):
 
 def test_who_leaves_in_the_middle_keeps_nobody_waiting(place, run, replies):
     client = place.client()
-    client.send(place.chat(run, options=LONG))
+    for number in range(20):
+        client.send(place.chat(run, id=f"r{number}", options=LONG))
     while not isinstance(client.receive(), Delta):
         pass
     client.close()
     assert texts(heard(place, place.chat(run))) == texts(replies)
+    with place.client() as other:
+        assert other.ask(host.Status(id="s")).waiting == 0, "what only it asked for is not worked at"
+
+
+def test_a_client_has_a_bounded_line(place, run):
+    with place.client() as client:
+        client.send(place.chat(run, id="at work", options=LONG))
+        for number in range(WAITING):
+            client.send(host.Call(id=str(number), verb="rm", request=msgspec.Raw(b"{}")))
+        refused = next(reply for reply in iter(client.receive, None) if isinstance(reply, host.Failure))
+        assert refused.id == str(WAITING - 1) and f"{WAITING} requests" in refused.message

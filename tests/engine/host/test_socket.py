@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from engine.contract import host
 from engine.contract.errors import MoltingError
 from engine.contract.host_client import PATH_LIMIT, Gone, Place
+from engine.host.server import CLIENTS
 
 HELLO = host.encode(host.Hello(protocol=host.PROTOCOL))
 
@@ -148,6 +150,22 @@ def test_a_client_that_does_not_read_is_dropped(place):
     else:
         pytest.fail("200,000 unread answers were kept")
     alive(place)
+
+
+def test_one_client_too_many_is_told_so_and_welcome_once_another_left(place):
+    for _ in range(CLIENTS + 1):
+        with raw(place).makefile("rwb") as file:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                file.write(HELLO)
+                file.flush()
+            last = host.decode_reply(file.readline())
+    assert isinstance(last, host.Failure) and f"{CLIENTS} clients" in last.message
+    OPENED.pop(0).close()
+    deadline = time.monotonic() + 20
+    while isinstance(last, host.Failure) and time.monotonic() < deadline:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError), raw(place, HELLO).makefile("rb") as file:
+            last = host.decode_reply(file.readline())
+    assert isinstance(last, host.Welcome)
 
 
 def test_two_requests_of_one_name_are_one_too_many(place, run):

@@ -11,9 +11,12 @@ import time
 import openai
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.contract import host
 from engine.contract.spec import Generation
+from engine.serve.answer import Cut
 from tests.engine.serve.conftest import start
 
 ASK = {"messages": [{"role": "user", "content": "Who are you?"}], "temperature": 0}
@@ -101,6 +104,18 @@ def test_a_stop_text_ends_the_answer_and_is_not_in_it(client, truth, stream):
         text, finish = made.choices[0].message.content, made.choices[0].finish_reason
     assert text == whole[: whole.index(stop)]
     assert finish == "stop"
+
+
+@given(st.text("abc", max_size=40), st.lists(st.text("abc", min_size=1, max_size=4), max_size=3), st.data())
+def test_however_an_answer_comes_it_ends_before_its_first_stop_text(text, stops, data):
+    cut, said, rest = Cut(stops), "", text
+    while rest and not cut.found:
+        size = data.draw(st.integers(1, len(rest)))
+        said, rest = said + cut.push(rest[:size]), rest[size:]
+    said += "" if cut.found else cut.rest()
+    seen = text[: len(text) - len(rest)]
+    assert said == seen[: min((seen.find(stop) for stop in stops if stop in seen), default=len(seen))]
+    assert cut.found or not any(stop in text for stop in stops)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +208,20 @@ def test_who_leaves_is_not_answered_any_more(serving, stream):
             connection.sendall(request.encode())
             until(lambda: direct.ask(host.Status(id="s")).working)
         until(lambda: not direct.ask(host.Status(id="s")).working)
+
+
+def test_who_leaves_while_it_waits_leaves_the_line(serving):
+    body = json.dumps(ASK | {"model": "adapter"})
+    head = f"Host: 127.0.0.1:{serving.port}\r\nAuthorization: Bearer {serving.key}\r\n"
+    request = f"POST /v1/chat/completions HTTP/1.1\r\n{head}Content-Length: {len(body)}\r\n\r\n{body}"
+    with serving.place.client() as direct, serving.place.client("who was first") as busy:
+        busy.send(serving.place.chat(serving.run, options=Generation(max_new_tokens=400)))
+        until(lambda: direct.ask(host.Status(id="s")).working)
+        with socket.create_connection(("127.0.0.1", serving.port), timeout=30) as connection:
+            connection.sendall(request.encode())
+            until(lambda: direct.ask(host.Status(id="s")).waiting == 1)
+        states = iter(lambda: direct.ask(host.Status(id="s")), None)
+        assert next(state for state in states if not state.waiting).working == "chat for who was first"
 
 
 def until(condition, patience: float = 30.0):

@@ -40,6 +40,7 @@ def test_a_healthy_run_gives_none() -> None:
 
 def test_noise_is_no_rise_but_a_rise_is() -> None:
     assert ids(alerts(noisy([1.0] * 60), NOW)) == []
+    assert ids(alerts(noisy([1.0] * 40 + [1.08] * 20), NOW)) == [], "more than a twentieth, and still chance"
     (rising,) = alerts(noisy([1.0] * 40 + [1.6] * 20), NOW)
     assert rising.id == "rising" and "The loss rises: 1" in rising.message and "learning rate" in rising.remedy
 
@@ -71,8 +72,9 @@ def test_a_gradient_that_is_unknown_is_not_zero() -> None:
 
 def test_a_rising_evaluation_names_the_best_step() -> None:
     run = training(trained(60))
-    for step, loss in ((70, 1.2), (80, 1.4)):
-        run.apply(1, events.Eval(step=step, loss=loss, rows=6, seconds=1.0, t=T0 + 2 * step))
+    run.apply(1, events.Eval(step=70, loss=1.2, rows=6, seconds=1.0, t=T0 + 140))
+    assert alerts(run, T0 + 150) == [], "one evaluation may be chance"
+    run.apply(1, events.Eval(step=80, loss=1.4, rows=6, seconds=1.0, t=T0 + 160))
     (overfit,) = alerts(run, T0 + 170)
     assert overfit.id == "overfit" and "the best was 0.699 at step 60" in overfit.message
 
@@ -95,6 +97,7 @@ def test_silence_is_told_with_its_phase_unless_the_heart_beats() -> None:
     (silent,) = alerts(run, late)
     assert silent.message == "The engine has been silent for 3 min (phase sampling)."
     assert alerts(run, late, heartbeat=late - 5) == []
+    assert alerts(run, T0 + 185, heartbeat=T0) == [], "what it said last counts as well"
     run.apply(1, Transition(state="finished", attempt=1, t=T0 + 126))
     assert alerts(run, late) == []
 

@@ -142,6 +142,17 @@ def test_what_sharing_saved_is_of_all_steps_however_they_are_read() -> None:
     assert padded.shared is None
 
 
+def test_behind_a_hole_no_rate_is_made_up_however_the_steps_are_read() -> None:
+    one, many = trained(3), trained(3)
+    kept = ("step", "loss", "grad_norm", "lr", "tokens", "seconds", "t", "epoch", "rows")
+    for step in (8, 9):
+        one.apply(1, metric(step))
+    many.apply_metrics(1, Metrics(**{name: [getattr(metric(step), name) for step in (8, 9)] for name in kept}))
+    for run in (one, many):
+        assert math.isnan(run.series("rate").at(8).y)
+        assert run.series("rate").at(9).y == 50.0
+
+
 def test_a_loss_that_is_not_finite_is_a_gap_and_never_a_bound() -> None:
     run = trained(10)
     run.apply(1, metric(11, None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 from hypothesis import example, given
@@ -66,6 +67,9 @@ def test_a_window_shows_each_point_once(points: list, x0: int, span: int, column
     assert any(column and column.gap for column in window) == (len(numbers) < len(inside))
     assert bool(shown) == bool(numbers)
     assert series.bounds(x0, x0 + span) == ((min(numbers), max(numbers)) if numbers else None)
+    ends = [x0 + number * (span / columns) for number in range(columns)] + [math.inf]
+    for column, (begin, end) in zip(window, pairwise(ends), strict=True):
+        assert (column is not None) == any(begin <= x < end and x <= x0 + span for x, _ in points)
     if numbers:
         assert min(column.low for column in shown) == min(numbers)
         assert max(column.high for column in shown) == max(numbers)
