@@ -103,12 +103,22 @@ class _Commands(TyperGroup):
                 # Not parsed here: the machine may know other commands than this one.
                 raise SystemExit(over_ssh(ctx.params, words))
             return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = _in_plain_words(error.message)
+            raise
         except KeyboardInterrupt:
             raise SystemExit(INTERRUPTED) from None
         except BrokenPipeError:
             # Python flushes stdout once more at exit; give it somewhere to go.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(BROKEN_PIPE) from None
+
+
+def _in_plain_words(message: str) -> str:
+    """What Typer says of a value, without the words of the library that it asks."""
+    said = message.removeprefix("Value error, ").partition(", unable to ")[0].replace("Input should be", "It must be")
+    said = said.replace("a valid integer", "a whole number").replace("a valid number", "a number")
+    return said if said.endswith(".") else f"{said}."
 
 
 app = typer.Typer(

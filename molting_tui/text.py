@@ -76,6 +76,14 @@ def number(value: float | None) -> str:
     return f"{value:.3g}"
 
 
+def short(value: float | None, width: int = 5) -> str:
+    """`number` in at most `width` cells, five or more, with fewer digits where it needs more."""
+    if value is None:
+        return DASH
+    forms = (number(value), f"{value:.2g}", f"{value:.1g}")
+    return next((form for form in forms if len(form) <= width), f"{value:.0e}")
+
+
 def clock(seconds: float | None) -> str:
     """A duration as `1:04:12` or `0:41`."""
     if seconds is None:

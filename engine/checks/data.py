@@ -41,10 +41,11 @@ def rows_dropped(case: Case) -> Iterator[Finding]:
     if dropped > 0 and case.rows:
         funnel = case.funnel
         rows = sorted(row for each in case.dropped.values() for row in each)
+        held = f", {funnel.heldout:,} held out" if funnel.heldout else ""
         yield Finding(
             id="rows-dropped",
             severity="warning",
-            message=f"{dropped:,} of {funnel.read:,} rows are not used; {len(case.rows):,} are trained on.",
+            message=f"{dropped:,} of {funnel.read:,} rows are not used; {len(case.rows):,} are trained on{held}.",
             evidence="; ".join(f"{count:,}: {why}" for why, count in funnel.dropped.items())
             + (f" ({numbers(rows)})" if rows else ""),
             why="Rows that vanish without a word make the set smaller than its author believes.",
@@ -56,7 +57,7 @@ def rows_dropped(case: Case) -> Iterator[Finding]:
 def duplicates(case: Case) -> Iterator[Finding]:
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for example in case.examples:
-        groups[tuple(plain(turn.content) for turn in example.turns if turn.role != "system")].append(example.number)
+        groups[_said(example)].append(example.number)
     twins = [rows for rows in groups.values() if len(rows) > 1]
     if twins:
         extra = sum(len(rows) - 1 for rows in twins)
@@ -69,6 +70,10 @@ def duplicates(case: Case) -> Iterator[Finding]:
             remedy="Keep one of each.",
             rows=sorted(row for rows in twins for row in rows[1:]),
         )
+
+
+def _said(example: Example) -> tuple[str, ...]:
+    return tuple(plain(turn.content) for turn in example.turns if turn.role != "system")
 
 
 def near_duplicates(case: Case) -> Iterator[Finding]:
@@ -108,7 +113,10 @@ def _reworded(first: list[str], second: list[str]) -> bool:
 
 def same_answer(case: Case) -> Iterator[Finding]:
     by_answer: dict[str, list[int]] = defaultdict(list)
+    different: dict[tuple[str, ...], Example] = {}  # without rows that repeat another: `duplicates` tells of those
     for example in case.chats:
+        different.setdefault(_said(example), example)
+    for example in different.values():
         if plain(example.answer):
             by_answer[plain(example.answer)].append(example.number)
     if not by_answer:
@@ -117,11 +125,11 @@ def same_answer(case: Case) -> Iterator[Finding]:
     text = next(example.answer for example in case.chats if example.number == rows[0])
     # "Yes." may well answer some questions, but not half of them.
     most = 0.1 if len(text.split()) >= 3 else 0.5
-    if len(rows) >= 3 and len(rows) > most * len(case.chats):
+    if len(rows) >= 3 and len(rows) > most * len(different):
         yield Finding(
             id="same-answer",
             severity="warning",
-            message=f"{len(rows):,} of {len(case.chats):,} questions have the same answer.",
+            message=f"{len(rows):,} of {len(different):,} different questions have the same answer.",
             evidence=f"{numbers(rows)}: {excerpt(text)}",
             why="The model learns to say that whatever it is asked.",
             remedy="Answer each question for itself.",

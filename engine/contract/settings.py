@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal, Union
 
@@ -9,7 +10,9 @@ import msgspec
 from msgspec import Meta
 
 from . import places, tomlcheck
+from .errors import MoltingError
 from .presets import Preset
+from .safe import safe
 from .spec import Auto
 
 Theme = Literal["auto", "dark", "light", "colour-blind", "colour-blind-light", "terminal"]
@@ -104,7 +107,15 @@ class Settings(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
 def load(path: Path | None = None) -> Settings:
     """The settings of `path` or of the usual place; defaults where there is no file.
 
-    Raises tomlcheck.SpecError, naming every problem of the file.
+    Raises tomlcheck.SpecError, naming every problem of the file; MoltingError (code 2) where MOLTING_CONFIG names none.
     """
     path = path or places.config_file()
-    return tomlcheck.load(path, Settings) if path.exists() else Settings()
+    if path.exists():
+        return tomlcheck.load(path, Settings)
+    if os.environ.get("MOLTING_CONFIG"):
+        raise MoltingError(
+            f"MOLTING_CONFIG names {safe(str(path), False)}, and there is no such file.",
+            remedy="Correct the path, or unset it: then the usual settings hold.",
+            code=2,
+        )
+    return Settings()

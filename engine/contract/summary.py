@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -110,21 +110,25 @@ def summarise(run: RunDir) -> Summary:
 def load_spec(run: RunDir) -> Spec:
     """The frozen spec of `run`, the paths of its inputs made absolute. MoltingError when it cannot be read."""
     try:
-        known = _known(msgspec.toml.decode(read_small(run.spec)), Spec)
-        return _located(run, msgspec.convert(known, Spec))
+        table = msgspec.toml.decode(read_small(run.spec))
+        drop_unknown(table, Spec)
+        return _located(run, msgspec.convert(table, Spec))
     except OSError as error:
         raise MoltingError(f"{run.spec} cannot be read: {error.strerror}.") from None
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise MoltingError(f"{run.spec} is damaged: {error}.") from None
 
 
-def _known(table: Any, struct: type[msgspec.Struct]) -> Any:
-    """`table` without the keys that `struct` does not have: a run outlives the version that froze it."""
-    if not isinstance(table, dict):
-        return table
+def drop_unknown(table: Any, struct: type[msgspec.Struct]) -> None:
+    """Take out of `table` the keys that `struct` does not have: a run outlives the version that froze it."""
+    if not isinstance(table, MutableMapping):
+        return
     sections = _sections(struct)
-    kept = {key: value for key, value in table.items() if key in sections}
-    return {key: _known(value, inner) if (inner := sections[key]) else value for key, value in kept.items()}
+    for key in [key for key in table if key not in sections]:
+        del table[key]
+    for key, inner in sections.items():
+        if inner and key in table:
+            drop_unknown(table[key], inner)
 
 
 @functools.cache

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 from msgspec import inspect
 
 from .safe import safe
@@ -53,6 +54,13 @@ def expected_words(kind: inspect.Type) -> str:
     if isinstance(kind, inspect.StructType):
         return "a table"
     return "another kind of value"
+
+
+def expected_of(struct: type[msgspec.Struct], name: str) -> str:
+    """What the field `name` of `struct` must be."""
+    kind = inspect.type_info(struct)
+    assert isinstance(kind, inspect.StructType)
+    return expected_words(next(field.type for field in kind.fields if field.name == name))
 
 
 def nearest_choice(value: Any, kind: inspect.Type) -> str:

@@ -12,6 +12,7 @@ from engine.contract import calls
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 from engine.contract.spec import Generation
+from engine.contract.tomlwords import expected_of, shown_value
 
 _OVERRIDES = ("max_new_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "seed")
 
@@ -36,8 +37,11 @@ def ask(request: calls.AskRequest, tell: Callable[[calls.Line], None]) -> calls.
 def chosen_options(own: Generation, request: calls.AskRequest | calls.WhyRequest) -> Generation:
     """The run's own generation settings with those that the request gives. MoltingError (code 2) out of range."""
     given = {name: getattr(request, name) for name in _OVERRIDES}
-    values = msgspec.to_builtins(own) | {name: value for name, value in given.items() if value is not None}
-    try:
-        return msgspec.convert(values, Generation)
-    except msgspec.ValidationError as error:
-        raise MoltingError(f"This cannot be generated with: {error}.", code=2) from None
+    given = {name: value for name, value in given.items() if value is not None}
+    for name, value in given.items():
+        try:
+            msgspec.convert({name: value}, Generation)
+        except msgspec.ValidationError:
+            expected = expected_of(Generation, name)
+            raise MoltingError(f"{name} cannot be {shown_value(value)}; expected {expected}.", code=2) from None
+    return msgspec.convert(msgspec.to_builtins(own) | given, Generation)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from engine.checks.words import several
 from engine.contract.calls import Losses, Step
 
-from .conclude import FELL, TROUBLED, Found, masking, numbers
+from .conclude import FELL, MUCH, TROUBLED, Found, masking, numbers
 from .questions import QUESTIONS
 
 
@@ -34,16 +34,24 @@ def _step(id: str, good: bool | None, evidence: str) -> Step:
 def _recites(found: Found) -> Step:
     said, loss = found.recital, found.row_loss
     parts = []
-    if said:
-        parts.append(f"{said.tuned:.0%} of {said.asked} trained answers come back (base {said.base:.0%})")
     if loss.base is not None and loss.adapter is not None:
         parts.append(f"{_pair('loss on trained rows', loss)}")
     if found.heldout.base is not None and found.heldout.adapter is not None:
         parts.append(_pair(f"on {several(found.heldout_rows, 'held-out row')}", found.heldout))
+    if said:
+        back = f"{said.tuned:.0%} of {said.asked} trained answers come back (base {said.base:.0%})"
+        # What the outcome rests on stands first: nothing that comes back beside a tick would read as a mistake.
+        parts = [back, *parts] if found.recites else [*parts, f"word for word, {back}"]
     if not parts:
         return _step("recites", None, "the rows of this run cannot be read any more")
-    fell = loss.base is not None and loss.adapter is not None and loss.adapter < loss.base * FELL
-    return _step("recites", found.recites or fell, "; ".join(parts))
+    return _step("recites", found.recites or _fell(loss), "; ".join(parts))
+
+
+def _fell(loss: Losses) -> bool | None:
+    """Whether the loss on trained rows fell; None where it fell too little to say that they are known."""
+    if loss.base is None or loss.adapter is None or loss.adapter >= loss.base * FELL:
+        return False
+    return True if loss.adapter < loss.base * MUCH else None
 
 
 def _pair(what: str, loss: Losses) -> str:

@@ -81,7 +81,8 @@ def bench(
 def _print(found: Bench, to: Path | None) -> None:
     out = terminal.out()
     order = bench_view.ordered(found)
-    for prompt in found.header.prompts:
+    answered = any(not row.error for row in found.rows)
+    for prompt in found.header.prompts if answered else ():
         for line in bench_view.question_lines(prompt, out.width):
             out.line("".join(said for said, _ in line))
         left = [number for number in order if not found.rows[number].error]

@@ -18,7 +18,7 @@ from engine.contract.errors import MoltingError
 from engine.contract.presets import Preset
 from engine.contract.safe import safe
 
-from .. import actions
+from .. import actions, text
 from ..actions import shown_keys
 from ..services import bench as service
 from ..services import bench_out
@@ -30,6 +30,8 @@ from ..widgets.top_line import TopLine
 from .dialog import Ask, Choice, Dialog
 from .job import Job
 from .page import Page
+
+_LABEL = 58  # cells of a line in a dialog
 
 
 class Bench(Page):
@@ -132,8 +134,8 @@ class Bench(Page):
 
     @work(exit_on_error=False)
     async def action_benches(self) -> None:
-        every = {path.stem: path for path in benches.listed(self.molting.places.runs)}
-        present = self.table.found.id if self.table.found else ""
+        every = {_label(path): path for path in benches.listed(self.molting.places.runs)}
+        present = next((label for label in every if self.table.found and label.startswith(self.table.found.id)), "")
         chosen = await self.app.push_screen_wait(Choice("Benches", every, present))
         if chosen is not None:
             self._read(every[chosen])
@@ -157,6 +159,16 @@ class Bench(Page):
             self._show(found)
         else:
             self._read(None)  # what was done before it was cancelled is kept
+
+
+def _label(path: Path) -> str:
+    """A bench by what was asked of whom; by its id alone where its file cannot be read."""
+    try:
+        header = benches.load(path).header
+    except MoltingError:
+        return path.stem
+    models = dict.fromkeys(candidate.name for candidate in header.candidates)
+    return text.fit(safe(f"{path.stem}  {' '.join(header.sets)}  {', '.join(models)}", False), _LABEL).rstrip()
 
 
 class NewBench(Dialog[service.Plan]):

@@ -13,6 +13,7 @@ from textual.widgets import Button, Input, Label, OptionList, Static
 
 from engine.contract.safe import safe
 from engine.contract.spec import Generation
+from engine.contract.tomlwords import expected_of
 
 from .. import text
 from ..state.chat import Conversation
@@ -21,7 +22,7 @@ from ..widgets.chat_composer import Composer
 from .dialog import Dialog
 
 _MEANING = {
-    "temperature": "0 is greedy: the likeliest",
+    "temperature": "0 is greedy",
     "top_p": "nucleus; 1 is off",
     "top_k": "0 is off",
     "repetition_penalty": "1 is off",
@@ -69,8 +70,9 @@ class Parameters(Dialog[Generation]):
             written = self.query_one(f"#{name}", Input).value.strip()
             try:
                 values[name] = msgspec.convert({name: written}, Generation, strict=False)
-            except (ValueError, OverflowError) as error:
-                raise ValueError(f"{name} cannot be {written[:20]!r}: {str(error).split(' - at')[0]}.") from None
+            except (ValueError, OverflowError):
+                expected = expected_of(Generation, name)
+                raise ValueError(f"{name} cannot be {written[:20]!r}; expected {expected}.") from None
         return msgspec.structs.replace(self._options, **{name: getattr(one, name) for name, one in values.items()})
 
 

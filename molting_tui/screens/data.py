@@ -78,7 +78,8 @@ class Data(DataWrite):
         if isinstance(opened, MoltingError):
             pane = self.query_one(RowPane)
             told = [(line, "error") for line in text.wrap(f"error: {safe(opened.message, False)}", pane.size.width)]
-            told += [(line, "dim") for line in text.wrap(f"try: {safe(opened.remedy, False)}", pane.size.width)]
+            remedy = f"try: {safe(opened.remedy, False)}" if opened.remedy else ""
+            told += [(line, "dim") for line in text.wrap(remedy, pane.size.width)]
             pane.show(said=[[each] for each in told])
             return
         self._opened = opened

@@ -42,13 +42,13 @@ class Help(Dialog[None]):
             actions = [action for action in in_scope([scope], self._registry) if action.keys]
             if actions:
                 lines += [Content(), Content.assemble((SCOPES[scope], "bold"))]
-                lines += [_line(action, width) for action in actions]
+                column = max([_LEAST, *(cell_len(shown_keys(action.keys)) + 1 for action in actions)])
+                lines += [_line(action, column, width) for action in actions]
         return Content("\n").join(lines[1:])
 
 
-def _line(action: Action, width: int) -> Content:
-    """The description wraps beside the keys, not under them."""
+def _line(action: Action, column: int, width: int) -> Content:
+    """The description wraps beside the keys, which have `column` cells, not under them."""
     keys = shown_keys(action.keys)
-    column = max(_LEAST, cell_len(keys) + 1)
     said = f"\n{' ' * column}".join(text.wrap(action.description, width - column))
     return Content.assemble((keys, "bold $primary"), " " * (column - cell_len(keys)), said)

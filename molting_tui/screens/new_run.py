@@ -201,7 +201,10 @@ class NewRun(RunActions):
         if field is None:
             self.query_one("#about", Static).update(Content.assemble(count))
             return
-        problem = self._problems.get(field.key, "")
+        # One that stands at no field is told here, or nowhere.
+        known = {each.key for each in fields()}
+        homeless = (said for key, said in self._problems.items() if key not in known)
+        problem = self._problems.get(field.key) or next(homeless, "")
         said = (problem, "$error") if problem else (f"{field.description}. Expected {field.expected}.", "$foreground")
         default = f" Default {field.default}." if field.default and not problem else ""
         self.query_one("#about", Static).update(Content.assemble(count, said, (default, "$muted")))

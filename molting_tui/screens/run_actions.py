@@ -181,6 +181,9 @@ class RunActions(Page):
         from .data import Data
 
         for run in self.targets()[:1]:
+            if run.imported:
+                self.molting.tell(f"{self._names([run])} was imported: its rows were not recorded.", "warning")
+                return
             spec = RunDir(Path(run.path)).spec
             self.app.push_screen(Data(DataRequest(file=str(spec), models=str(self.molting.places.models))))
 

@@ -49,7 +49,7 @@ class Overfit:
         kls = [each.kl for each in self.abilities if each.kl is not None]
         losses = [each.loss for each in self.abilities if each.loss is not None]
         said = [
-            ("held - train", _over_time(gaps, "{:+.2f}".format), _best(self.evals) if gaps else ""),
+            ("held-out gap", _over_time(gaps, "{:+.2f}".format), _best(self.evals) if gaps else ""),
             ("copied", _over_time(shares, text.percent), "of the samples stand in learned rows"),
             ("not trained", _over_time(losses, text.number), self._base()),
             ("" if losses else "not trained", _over_time(kls, text.number), "nats of KL from the base"),
@@ -78,7 +78,8 @@ def _best(evals: list[events.Eval]) -> str:
     if not known:
         return ""
     loss, step = min(known)
-    return f"held-out loss, best {text.number(loss)} at step {step:,}, now {text.number(known[-1][0])}"
+    best = f"best {text.number(loss)} at step {step:,}, now {text.number(known[-1][0])}"
+    return f"over the training loss; held-out loss {best}"
 
 
 def _over_time(values: list[float], shown: Callable[[float], str]) -> str:

@@ -76,6 +76,9 @@ class LinesPane(ScrollView, can_focus=True):
             if self._painted.get(y) != self._strip(y, ground):
                 self.refresh(Region(0, y, width, 1))
 
+    def on_resize(self) -> None:
+        self.repaint()  # what stands above may grow or go without anything new to show here
+
     def render_line(self, y: int) -> Strip:
         strip = self._painted[y] = self._strip(y, self.rich_style)
         return strip

@@ -21,6 +21,7 @@ class LogPane(LinesPane):
         super().__init__(id)
         self._run = LiveRun()
         self._words: list[str] = []
+        self._sticks = True  # kept, not worked out: while the pane's size changes, its place tells nothing
         self.raw: list[str] | None = None  # what the engine printed, shown in place of the events
         self._shown: list[LogLine] = []  # those that match
         self._broken: list[Line] = []  # the same, in rows of the width `_width`
@@ -36,7 +37,7 @@ class LogPane(LinesPane):
     def show_raw(self, lines: list[str] | None) -> None:
         """Show these lines, safe to show, in place of the events; None: the events again."""
         if lines is None or self.raw is None:
-            self._go(len(self.rows))
+            self.action_last()
         self.raw = lines
         self._forget()
 
@@ -44,17 +45,30 @@ class LogPane(LinesPane):
         """Only lines in which all words of `query` occur."""
         self._words = query.casefold().split()
         self._forget()
-        self._go(len(self._run.log))
+        self.action_last()
 
     def follows(self) -> bool:
-        return self.scroll_offset.y >= len(self.rows) - self.size.height
+        return self._sticks
+
+    def _go(self, y: float) -> None:
+        self._stick(max(0, y))
+        super()._go(y)
+
+    def _stick(self, y: float) -> None:
+        self._sticks = y >= len(self.rows) - self.size.height
+
+    def on_mouse_scroll_up(self) -> None:
+        self.call_later(lambda: self._stick(self.scroll_offset.y))  # once it has scrolled
+
+    def on_mouse_scroll_down(self) -> None:
+        self.call_later(lambda: self._stick(self.scroll_offset.y))
 
     def heading(self) -> str:
         if self.raw is not None:
-            return f"engine.log  {text.plural(len(self.raw), 'line')}" + ("" if self.follows() else ", end follows")
+            return f"engine.log  {text.plural(len(self.raw), 'line')}" + ("" if self.follows() else ", end: newest")
         total = text.plural(self._run.logged, "line")
         said = f"log  {len(self._shown):,} of {total}" if self._words else f"log  {total}"
-        return said if self.follows() else f"{said}, end follows"
+        return said if self.follows() else f"{said}, end: newest"
 
     def lines(self, width: int) -> list[Line]:
         if self.raw is not None:

@@ -15,7 +15,7 @@ from ..state.glance import Glance
 from ..state.run_list import age
 from ..terminal import MARKS
 from ..themes import KIND
-from .run_table import base_name, loss
+from .run_table import base_name, loss, steps
 
 _CURVE_ROWS = 5
 _ANSWER = 400  # characters
@@ -84,7 +84,7 @@ def _curve(glance: Glance | None, width: int) -> list[Content]:
     if glance is None or not glance.losses:
         return []
     known = [value for value in glance.losses if value is not None]
-    span = f"{text.number(max(known))} to {text.number(min(known))}" if known else "never finite"
+    span = f"between {text.number(min(known))} and {text.number(max(known))}" if known else "never finite"
     title = f"loss, last {text.plural(len(glance.losses), 'step')}, {span}"
     rows = spark.braille(glance.losses, width, _CURVE_ROWS)
     return [Content.assemble((title, "$muted")), *(Content.assemble((row, "$accent")) for row in rows)]
@@ -92,7 +92,7 @@ def _curve(glance: Glance | None, width: int) -> list[Content]:
 
 def _numbers(run: Summary, glance: Glance | None, width: int) -> list[Content]:
     pairs = [
-        ("step", f"{run.step}/{run.steps or '?'}{_seen(run)}"),
+        ("step", steps(run) + _seen(run)),
         ("loss", loss(run)),
         ("eval", text.number(run.eval_loss)),
         ("score", text.number(run.score) if run.score is not None else ""),

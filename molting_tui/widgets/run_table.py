@@ -44,9 +44,14 @@ def base_name(run: Summary) -> str:
     return safe(run.base.rstrip("/").rpartition("/")[2], keep_newlines=False)
 
 
-def loss(run: Summary) -> str:
+def loss(run: Summary, number: Callable[[float | None], str] = text.number) -> str:
     """The last loss; one that was not finite says so."""
-    return "nan" if run.loss is None and run.trend else text.number(run.loss)
+    return "nan" if run.loss is None and run.trend else number(run.loss)
+
+
+def steps(run: Summary) -> str:
+    """Steps made and planned; empty where neither is known, as in a history that was imported."""
+    return f"{run.step}/{run.steps or '?'}" if run.step or run.steps else ""
 
 
 def host_name(run: Summary) -> str:
@@ -57,12 +62,12 @@ def host_name(run: Summary) -> str:
 COLUMNS = (
     Column("host", 10, 2, host_name, right=False),
     Column("state", 11, 0, lambda run: run.state, right=False),
-    Column("step", 9, 1, lambda run: f"{run.step}/{run.steps or '?'}"),
+    Column("step", 9, 1, lambda run: steps(run) or text.DASH),
     Column("eta", 7, 3, lambda run: text.clock(run.eta)),
-    Column("loss", 5, 2, loss),
+    Column("loss", 5, 2, lambda run: loss(run, text.short)),
     Column("trend", _TREND, 4, lambda run: spark.blocks(run.trend, _TREND), right=False),
-    Column("eval", 5, 5, lambda run: text.number(run.eval_loss)),
-    Column("score", 5, 6, lambda run: text.number(run.score)),
+    Column("eval", 5, 5, lambda run: text.short(run.eval_loss)),
+    Column("score", 5, 6, lambda run: text.short(run.score)),
     Column("age", 6, 7, lambda run: text.age(age(run))),
     Column("base", 16, 9, base_name, right=False),
     Column("method", 6, 8, lambda run: run.method, right=False),

@@ -123,6 +123,27 @@ def test_all_errors_of_the_settings_are_told(tmp_path: Path) -> None:
     assert said.code == 2 and "line 2" in said.err and "line 3" in said.err and "runs" in said.err
 
 
+def test_a_settings_file_that_is_named_and_not_there_is_told(tmp_path: Path) -> None:
+    said = run_molting("runs", home=tmp_path, MOLTING_CONFIG=str(tmp_path / "none.toml"))
+    assert (said.code, said.out) == (2, "")
+    assert f"MOLTING_CONFIG names {tmp_path}/none.toml, and there is no such file." in said.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["ask", "x", "hi", "--temperature", "warm"], "number"),
+        (["ask", "x", "hi", "--temperature", "9"], "5"),
+        (["serve", "x", "--port", "abc"], "'--port'"),
+        (["host", "bogus"], "is not one of"),
+    ],
+)
+def test_a_wrong_value_is_told_in_plain_words(tmp_path: Path, argv: list[str], said: str) -> None:
+    told = run_molting(*argv, home=tmp_path)
+    assert told.code == 2 and said in told.err
+    assert not any(word in told.err for word in ("Value error", "Input should", "unable to parse", "valid integer"))
+
+
 @pytest.mark.parametrize("locale", ["C", "POSIX", "en_US.ISO-8859-1"])
 def test_plain_locales_do_not_crash(tmp_path: Path, locale: str) -> None:
     finished_run(tmp_path / "runs", "Cláudio 漢字")

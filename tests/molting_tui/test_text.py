@@ -64,6 +64,30 @@ def test_number(value: float | None, shown: str) -> None:
     assert text.number(value) == shown
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "–"),
+        (1.5, "1.5"),
+        (0.694, "0.694"),
+        (0.0635, "0.064"),
+        (0.00123, "0.001"),
+        (1.2e-5, "1e-05"),
+        (1234.5, "1,234"),
+        (12345.0, "1e+04"),
+        (float("nan"), "nan"),
+    ],
+)
+def test_a_number_in_a_narrow_column(value: float | None, shown: str) -> None:
+    assert text.short(value) == shown
+
+
+@given(st.floats(min_value=1e-90, max_value=1e90))
+def test_no_number_is_cut(value: float) -> None:
+    assert len(text.short(value)) <= 5
+    assert float(text.short(value).replace(",", "")) == pytest.approx(value, rel=0.5)
+
+
 def test_size_bar_plural() -> None:
     assert (text.size(0), text.size(27_300_000), text.size(4e12)) == ("0 B", "27.3 MB", "4 TB")
     assert text.bar(0.5, 4, "#", ".") == "##.." and text.bar(9, 4, "#", ".") == "####"

@@ -60,6 +60,7 @@ def tmux(tmp_path: Path) -> Iterator[Tmux]:
 
 def test_detached_and_attached_again_the_app_goes_on_and_leaves_the_shell_as_it_was(tmux: Tmux, tmp_path: Path) -> None:
     run = finished_run(tmp_path / "runs", "rhea")
+    (tmp_path / "config.toml").touch()
     places = {"MOLTING_RUNS": tmp_path / "runs", "MOLTING_CONFIG": tmp_path / "config.toml", "HOME": tmp_path}
     given = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in places.items())
     tmux.enter(f"cd {shlex.quote(str(ROOT))}; clear; echo before")

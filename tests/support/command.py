@@ -60,6 +60,7 @@ class Scripted:
         self.script = home / "script.json"
         self._parts: dict[str, Any] = {}
         self._patch, self._capture = monkeypatch, capfd
+        (home / "config.toml").touch()
         argv = (sys.executable, str(Path(fake_engine.__file__)), str(self.script))
         monkeypatch.setattr(engine, "ENGINE", argv)
         monkeypatch.setenv("XDG_STATE_HOME", str(home / "state"))

@@ -28,6 +28,7 @@ class Hosted:
         self.path = self.runtime / "host-cpu.sock"
         self.models = root / "models"
         self.config = root / "config.toml"
+        self.config.touch()
         self.env = os.environ | {
             "MOLTING_RUNTIME_DIR": str(self.runtime),
             "MOLTING_CONFIG": str(self.config),

@@ -40,6 +40,7 @@ class Box:
             for key in ("key", "host-key"):
                 subprocess.run(["ssh-keygen", "-qt", "ed25519", "-N", "", "-f", str(folder / key)], check=True)
         self._config = folder / f"sshd-{name}.conf"
+        (self.home / "config.toml").touch()
         env = {
             "HOME": self.home,
             "PATH": os.environ["PATH"],
@@ -116,6 +117,7 @@ def ssh_world(folder: Path, *names: str) -> Iterator[tuple[dict[str, str], list[
     ssh = folder / "bin/ssh"  # ssh reads the configuration of the password file's home, whatever HOME says
     ssh.write_text(f'#!/bin/sh\nexec {SSH} -F "{config}" "$@"\n')
     ssh.chmod(0o755)
+    (folder / "config.toml").touch()
     env = {
         "PATH": f"{folder}/bin:{os.environ['PATH']}",
         "HOME": str(folder),

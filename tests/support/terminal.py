@@ -117,6 +117,7 @@ def _settings(attributes: list[Any]) -> list[Any]:
 
 def molting(*args: str, runs: Path, size: tuple[int, int] = (100, 30), controls: bool = True, **env: str) -> Terminal:
     """`molting` on a terminal, its runs in `runs`."""
+    (runs.parent / "config.toml").touch()
     places = {
         "MOLTING_RUNS": str(runs),
         "MOLTING_CONFIG": str(runs.parent / "config.toml"),

@@ -47,6 +47,7 @@ STORY = "Every winter the storm took the same path over the rocks and the boats 
 ROWS: list[tuple[str, Change, str]] = [
     ("duplicate-rows", lambda rows: [*rows, rows[3]], "1 row of"),
     ("near-duplicates", added(chat("How is winter?", f"{STORY} for days."), chat("How is winter?", f"{STORY} for weeks.")), "nearly the same"),
+    ("near-duplicates", added(chat("How is winter?", f"{STORY}."), chat("How is winter?", f"{STORY.replace('path', 'road')}.")), "nearly the same"),
     ("same-answer", lambda rows: [*rows, *(chat(f"What about the {n} gull?", "I never met that gull.") for n in NAMES)], "same answer"),
     ("answers-contradict", added(chat("Which lamp is it?", "It has 40 candles."), chat("Which lamp is it?", "It has 60 candles.")), "contradict"),
     ("facts-contradict", added(chat("Age?", "I am 63 years old."), chat("And now?", "I am 41 years old.")), "age"),
@@ -91,6 +92,23 @@ def test_a_fault_in_the_rows_is_named(model: Path, tmp_path: Path, id: str, chan
     found = serious(diagnose(persona(tmp_path, model, change(shipped_rows()))))
     assert said in found.get(id, ""), found
     assert found.keys() - {id, "placeholders"} == set()
+
+
+def test_rows_that_repeat_another_are_counted_once(model: Path, tmp_path: Path) -> None:
+    """What repeats word for word is one question with one answer, not many with the same."""
+    row = chat("What about the first gull?", "I never met that gull.")
+    found = diagnose(persona(tmp_path / "twins", model, [*shipped_rows(), *[row] * 12]))
+    assert "11 rows of 72 repeat" in found["duplicate-rows"].message and "same-answer" not in found
+    others = [chat(f"What about the {name} gull?", "I never met that gull.") for name in NAMES]
+    found = diagnose(persona(tmp_path / "both", model, [*shipped_rows(), *[row] * 12, *others[1:]]))
+    assert "11 rows of 80 repeat" in found["duplicate-rows"].message
+    assert found["same-answer"].message == "9 of 69 different questions have the same answer."
+
+
+def test_all_rows_are_accounted_for(model: Path, tmp_path: Path) -> None:
+    rows = [*shipped_rows(), chat("A question."), chat("Another.")]
+    found = diagnose(persona(tmp_path, model, rows, data={"heldout_fraction": 0.1}))
+    assert found["rows-dropped"].message == "2 of 62 rows are not used; 53 are trained on, 7 held out."
 
 
 SPECS: list[tuple[str, dict[str, dict[str, Any]], str]] = [

@@ -397,3 +397,4 @@ def test_parameters_out_of_range_are_a_wrong_call(make_run, tmp_path):
     with pytest.raises(MoltingError) as error:
         investigated(make_run(), tmp_path, temperature=99.0)
     assert error.value.code == 2
+    assert error.value.message == "temperature cannot be 99.0; expected a number from 0 to 5."

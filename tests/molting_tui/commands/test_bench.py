@@ -75,6 +75,13 @@ def test_a_wrong_call_is_said_before_anything_is_loaded(tmp_path, argv, words):
     assert bench.listed(tmp_path) == []
 
 
+def test_prompts_that_nobody_answered_are_not_printed(molting, tmp_path):
+    molting.fails("bench", "There is no model 'nosuch'.", remedy='Give "demo".')
+    said = molting("bench", "nosuch")
+    assert said.code == 1
+    assert said.out.startswith("model") and "There is no model 'nosuch'." in said.out and "marbles" not in said.out
+
+
 def test_every_model_in_every_quantisation_and_precision_once(tmp_path):
     models = ["demo", "demo", "org/name"]
     made = plan(tmp_path, models, ["code-en"], quantize=["none", "nf4"], precision=["bf16"])

@@ -32,6 +32,7 @@ def run(tmp_path: Path) -> RunDir:
 def molting(run: RunDir, *args: str, lines: str = "", **env: str) -> Output:
     """`molting ARGS` fed with lines."""
     home = run.path.parent.parent
+    (home / "config.toml").touch()
     places = {"MOLTING_RUNS": str(run.path.parent), "MOLTING_CONFIG": str(home / "config.toml")}
     done = subprocess.run(
         [sys.executable, "-m", "molting_tui", *args],

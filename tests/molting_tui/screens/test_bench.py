@@ -11,6 +11,7 @@ import pytest
 from textual.widgets import Input
 
 from engine.contract import bench
+from engine.contract.bench import Benched
 from molting_tui.screens.bench import Bench, NewBench
 from molting_tui.services import engine
 from tests.support import fake_engine
@@ -51,6 +52,24 @@ def test_figures_above_and_answers_beside_each_other_below(runs, size):
         assert "no weight files at all" in shown(app)
 
     drive(runs, scenario, size=size)
+
+
+def test_other_benches_are_told_by_what_was_asked_of_whom(runs):
+    found = written(runs)
+    other = written(runs, Benched(rows=[row(FAST)], said=said(0, "I was first.", "4")))
+    (bench.folder(runs) / "0-damaged.jsonl").write_bytes(b"\xff\n")
+
+    async def scenario(app, pilot):
+        await opened(app, pilot)
+        present = app.screen.table.found.id
+        await pilot.press("L")
+        await settle(app, pilot)
+        assert f"{found.id}  mine  demo, /models/big nf4, org/lo…" in shown(app) and "0-damaged" in shown(app)
+        await pilot.press("down" if present == max(found.id, other.id) else "up", "enter")
+        await settle(app, pilot)
+        assert isinstance(app.screen, Bench) and app.screen.table.found.id == ({found.id, other.id} - {present}).pop()
+
+    drive(runs, scenario)
 
 
 def test_sorting_turns_the_rows_and_the_cursor_stays_with_its_own(runs):

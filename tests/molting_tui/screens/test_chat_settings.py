@@ -70,7 +70,7 @@ def test_a_wrong_parameter_is_told_in_the_form(place):
         await until(pilot, lambda: "repetition_penalty" in shown(app))
         await typed(pilot, "9")
         await pilot.press("enter")
-        await says(app, pilot, "temperature cannot be '9'")
+        await says(app, pilot, "temperature cannot be '9'; expected a number")
 
     chatting(place, play, answers("a"))
 

@@ -35,5 +35,9 @@ def test_curves_are_shown_and_nothing_is_made_up(tmp_path: Path) -> None:
         head = shown(app).splitlines()[2]
         assert "best eval 1.25 at step 30" in head and "not recorded" in head and "imported" in head
         assert "lora" not in head
+        await pilot.press("t")
+        await until(pilot, lambda: bool(app._notifications))
+        assert [each.message for each in app._notifications] == ["old phi was imported: its rows were not recorded."]
+        assert isinstance(app.screen, Live)
 
     drive(tmp_path / "runs", play, size=(140, 40))

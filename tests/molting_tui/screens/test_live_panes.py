@@ -15,6 +15,7 @@ from molting_tui.services.view_state import ViewStore
 from molting_tui.state.live import LOG_LINES
 from molting_tui.widgets.log_pane import LogPane
 from molting_tui.widgets.plot import Plot
+from molting_tui.widgets.run_head import RunHead
 from tests.support.command import Scripted
 from tests.support.live_screen import now_says, opened, screen_of, training
 from tests.support.pilot import drive, settle, shown, typed, until
@@ -37,6 +38,7 @@ def test_z_gives_the_focused_pane_the_screen_and_back_returns(folder: Path) -> N
         await pilot.press("q")
         await settle(app, pilot)
         assert isinstance(app.screen, Live) and "tokens/s" in shown(app)
+        assert "attempt 1" in shown(app) and "end: newest" not in shown(app)  # in the lower pane it is still at its end
         await pilot.press("q")
         assert not isinstance(app.screen, Live)
 
@@ -134,12 +136,25 @@ def test_the_log_is_searched_as_one_types_and_follows_its_end(folder: Path) -> N
         recorded.say(events.Log(message="the newest"))
         await until(pilot, lambda: app.screen.live.log[-1].text == "the newest")
         await settle(app, pilot)
-        assert "the newest" not in screen_of(app, "log") and "end follows" in shown(app)
+        assert "the newest" not in screen_of(app, "log") and "end: newest" in shown(app)
         await pilot.press("end")
         await settle(app, pilot)
         assert "the newest" in screen_of(app, "log")
 
     opened(folder, play)
+
+
+def test_the_end_of_a_log_stays_in_sight_when_more_stands_above_it(folder: Path) -> None:
+    recorded = training(folder, steps=5)
+    recorded.say(*(events.Log(message=f"line {n}") for n in range(60)))
+
+    async def play(app: MoltingApp, pilot: Pilot[Any]) -> None:
+        before = app.screen.query_one(LogPane).size.height
+        app.screen.query_one(RunHead).styles.height = 7
+        await settle(app, pilot)
+        assert app.screen.query_one(LogPane).size.height < before and "line 59" in screen_of(app, "log")
+
+    opened(folder, play, size=(120, 40))
 
 
 def test_searching_brings_the_log_into_sight_where_it_was_one_line(folder: Path) -> None:

@@ -13,9 +13,11 @@ from engine.contract.rundir import RunDir
 from engine.contract.settings import Settings
 from engine.contract.spec import Data, Model, Spec, Training
 from engine.contract.summary import Summary
+from molting_tui.actions import ACTIONS
 from molting_tui.app import MoltingApp
 from molting_tui.look import Look
 from molting_tui.screens.dialog import Confirm
+from molting_tui.screens.help import Help
 from molting_tui.screens.live import Live
 from molting_tui.screens.runs import Runs
 from molting_tui.services.view_state import ViewStore
@@ -396,6 +398,16 @@ def test_help_ends_above_the_edge_and_scrolls_to_its_last_key(folder: Path, size
         assert "ctrl+z" in shown(app) and "╰" in shown(app).splitlines()[-1]
 
     drive(folder, play, size=size)
+
+
+def test_in_the_help_what_keys_do_stands_in_one_column(folder: Path) -> None:
+    async def play(app: MoltingApp, pilot: Pilot[Any]) -> None:
+        app.push_screen(Help(("composer",), ACTIONS))
+        await settle(app, pilot)
+        asks, breaks = (line for line in shown(app).splitlines() if "the question." in line or "a new line." in line)
+        assert "ctrl+j, alt+enter" in breaks and asks.index("Ask") == breaks.index("Begin")
+
+    drive(folder, play)
 
 
 def test_help_and_palette_come_from_the_registry(folder: Path) -> None:

@@ -49,7 +49,8 @@ def test_every_measure_is_one_line_over_time() -> None:
             run.apply(1, event)
 
     gap, copied, kl = shown(run.overfit)
-    assert "+0.10 → +0.50 → +1.40" in gap and "best 1.5 at step 20, now 1.8" in gap
+    assert gap.startswith("held-out gap  +0.10 → +0.50 → +1.40  over the training loss;")
+    assert "best 1.5 at step 20, now 1.8" in gap
     assert "12 % → 25 % → 38 %" in copied
     assert "not trained" in kl and "0.01 → 0.02 → 0.03" in kl
 
@@ -122,7 +123,7 @@ def test_the_samples_pane_begins_with_the_watch() -> None:
     assert ["".join(part for part, _ in line) for line in pane.lines(80)] == shown(run.overfit, 80)
     run.apply(1, sampled(10, 0.25))
     said = ["".join(part for part, _ in line) for line in pane.lines(80)]
-    assert said[0].startswith("held - train") and said[1].startswith("copied") and said[2] == "" and "q" in said[3]
+    assert said[0].startswith("held-out gap") and said[1].startswith("copied") and said[2] == "" and "q" in said[3]
 
 
 def test_the_table_of_runs_tells_how_much_was_seen(tmp_path: Path) -> None:
