@@ -68,15 +68,22 @@ def _instrument(a: Side, b: Side, found: Differs, same_run: bool) -> list[str]:
             same = a.header.adapter[:12]
             found.instrument.append(_different("adapter weights are identical", same, same))
         warnings += _same_answers(a, b)
+    first, second = _names(one, two)
     if one.rater != two.rater:
-        warnings.append(f"Different raters: {one.rater} graded A, {two.rater} graded B.")
-    unblind = [name for name, cycle in (("A", one), ("B", two)) if cycle.blind is not True]
+        warnings.append(f"Different raters: {one.rater} graded {first}, {two.rater} graded {second}.")
+    unblind = [name for name, cycle in ((first, one), (second, two)) if cycle.blind is not True]
     if unblind:
         warnings.append(f"Not known to be graded blind: {' and '.join(unblind)}.")
-    judges = [name for name, cycle in (("A", one), ("B", two)) if cycle.kind == "model"]
+    judges = [name for name, cycle in ((first, one), (second, two)) if cycle.kind == "model"]
     if judges:
         warnings.append(f"Graded by an AI assistant, not by a person: {' and '.join(judges)}.")
     return warnings
+
+
+def _names(one: Cycle, two: Cycle) -> tuple[str, str]:
+    """What tells them apart."""
+    pairs = ((one.name, two.name), (one.voice, two.voice), (one.run, two.run))
+    return next((pair for pair in pairs if pair[0] != pair[1]), ("the first", "the second"))
 
 
 def _questions(one: Side, other: Side) -> str:

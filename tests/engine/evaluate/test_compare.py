@@ -99,6 +99,16 @@ def test_what_was_not_recorded_is_a_warning() -> None:
         assert part in said
 
 
+def test_who_graded_which_cycle_is_told_by_their_names() -> None:
+    a, b = side([3] * 8, "rhea"), side([5] * 8, "rhea-two")
+    b.cycle.rater, b.cycle.kind, b.cycle.blind = "Bo", "model", None
+    said = compared(a, b).warnings
+    assert "Different raters: Ana graded rhea, Bo graded rhea-two." in said
+    assert "Not known to be graded blind: rhea-two." in said
+    b.cycle.name, b.cycle.voice = "rhea", "base"
+    assert "Different raters: Ana graded adapter, Bo graded base." in compared(a, b).warnings
+
+
 def test_more_than_one_change_cannot_be_told_apart() -> None:
     a, b = side([3] * 8), side([5] * 8, "b", system="other")
     assert not any("More than one" in warning for warning in compared(a, b).warnings)
