@@ -26,13 +26,20 @@ def too_few_steps(case: Case) -> Iterator[Finding]:
     if not plan or not case.rows or plan.steps >= FEW_STEPS:
         return
     training = case.spec.training
-    remedy, fix = _more_steps(case)
+    if case.spec.data.stream:  # its rows were not counted: the steps are what the spec says they are
+        evidence = f"training.max_steps = {plan.steps}"
+        remedy, fix = f"Set training.max_steps = {ENOUGH_STEPS}.", change("training.max_steps", ENOUGH_STEPS)
+    else:
+        evidence = (
+            f"{plan.rows} rows / ({training.batch} × {training.accumulation}) rows a step, each row seen "
+            f"{plan.seen:.1f} times"
+        )
+        remedy, fix = _more_steps(case)
     yield Finding(
         id="few-steps",
         severity="warning",
         message=f"The whole run makes only {several(plan.steps, 'optimizer step')}.",
-        evidence=f"{plan.rows} rows / ({training.batch} × {training.accumulation}) rows a step, each row seen "
-        f"{plan.seen:.1f} times",
+        evidence=evidence,
         why="A persona seldom takes in so few steps: the weights hardly move.",
         remedy=remedy,
         fix=fix,

@@ -107,7 +107,7 @@ def show(checked: calls.Preflight) -> None:
 def plan_line(plan: calls.Plan) -> str:
     """The plan in one line."""
     parts = [
-        f"{text.plural(plan.rows, 'row')} × {plan.seen:.3g}",
+        f"{text.plural(plan.rows, 'row')} × {plan.seen:.3g}" if plan.rows else "rows as they are read",
         f"{_a_step(plan)} a step = {text.plural(plan.steps, 'step')}",
         f"{plan.warmup_steps} of them warm-up",
         f"learning rate {_rates(plan)}",

@@ -31,6 +31,8 @@ def _(start: events.Start) -> str:
 
 @said.register
 def _(rows: events.Funnel) -> str:
+    if rows.stream and not rows.read:
+        return "read while it trains" + (f", as {rows.format}" if rows.format else "")
     parts = [f"{rows.read:,} read" + (f" as {rows.format}" if rows.format else "")]
     parts += [f"{count:,} dropped ({why})" for why, count in rows.dropped.items() if count]
     parts += [f"{rows.heldout:,} held out", f"{rows.trained:,} trained"]

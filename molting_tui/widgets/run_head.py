@@ -41,7 +41,7 @@ def progress_line(run: LiveRun, now: float, width: int, reading: float | None = 
     """State, bar, step, what is left of the run and of the phase, when it ends, which attempt."""
     state = run.state
     mark = (f" {MARKS[state][0]} {state}", f"bold $state-{KIND[state]}")
-    step = f" {run.step:,}/{run.max_steps or '?'}"
+    step = f" {run.step:,}/{run.max_steps or '?'}" if run.step or run.max_steps else ""  # a queued run knows neither
     if run.max_steps and width >= _ROOMY:
         step += f"  {text.percent(run.step / run.max_steps)}"
     parts = _times(run, now)
