@@ -9,6 +9,7 @@ plainly causal and positions are rotary. Padded: one row a line, for every other
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -68,16 +69,34 @@ def unpackable(config: object, longest: int) -> str:
         return f"the architecture {kind} was not checked to see no difference"
     if getattr(config, "attention_dropout", 0.0):
         return "it drops attention at random while it is trained"
-    rope = getattr(config, "rope_parameters", None)
-    own = getattr(config, "max_position_embeddings", None) or 0
-    if isinstance(rope, dict) and rope.get("rope_type") == "dynamic" and longest > own:
-        return f"dynamic positions depend on the longest text beside it, and rows have up to {longest} tokens"
+    if getattr(config, "use_bidirectional_attention", False):
+        return "its tokens see those that follow them"
+    reach, kind = _fixed_positions(config)
+    if longest > reach:
+        return f"{kind} positions depend on the longest text beside it, and rows have up to {longest} tokens"
     layers = getattr(config, "layer_types", None)
     window = getattr(config, "sliding_window", None)
     slides = any(layer != "full_attention" for layer in layers) if layers else bool(window)
     if slides and (not window or longest > window):
         return f"its attention slides over {window} tokens and rows have up to {longest}"
     return ""
+
+
+def _fixed_positions(config: object) -> tuple[float, str]:
+    """Tokens up to which positions are the same whatever lies beside a row, and what stretches them from there on."""
+    found = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)
+    if not isinstance(found, dict):
+        return math.inf, ""
+    own = getattr(config, "max_position_embeddings", None) or 0
+    trained = getattr(config, "original_max_position_embeddings", None) or own
+    reach: list[tuple[float, str]] = [(math.inf, "")]
+    for rope in [found, *found.values()]:  # some architectures have one for each kind of layer
+        kind = str(rope.get("rope_type", rope.get("type"))) if isinstance(rope, dict) else ""
+        if kind == "dynamic":
+            reach.append((own, kind))
+        elif kind == "longrope":
+            reach.append((rope.get("original_max_position_embeddings") or trained, kind))
+    return min(reach)
 
 
 def shared_length(one: Sequence[int], other: Sequence[int], start: int = 0) -> int:

@@ -183,6 +183,10 @@ class _Config:
         self.model_type = values.get("model_type", "")
         self.attention_dropout = values.get("attention_dropout", 0.0)
         self.layer_types = values.get("layer_types")
+        self.use_bidirectional_attention = values.get("use_bidirectional_attention", False)
+        self.rope_parameters = values.get("rope_parameters") or values.get("rope_scaling")
+        self.max_position_embeddings = values.get("max_position_embeddings")
+        self.original_max_position_embeddings = values.get("original_max_position_embeddings")
         uses = values.get("use_sliding_window", True)
         self.sliding_window = values.get("sliding_window") if uses else None
 

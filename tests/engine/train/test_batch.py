@@ -144,6 +144,15 @@ def test_packed_equals_row_by_row(name: str) -> None:
 
 
 @pytest.mark.usefixtures("blocks")
+def test_groups_beside_each_other_within_a_group() -> None:
+    """What the second group continues does not lie next to it: the first lies between."""
+    others = list(range(55, 30, -1))
+    rows = [row([*SYSTEM, *shots, last], [last + 1, 2]) for shots in (SHOTS, others) for last in (14, 16)]
+    assert batch.pack(rows).computed < len(SYSTEM) + len(SHOTS) + len(others) + 4 * 4
+    assert_same(family("llama"), rows)
+
+
+@pytest.mark.usefixtures("blocks")
 def test_a_segment_longer_than_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "PIECE", 7)
     assert len(batch.pack(ROWS).segments) > 10
@@ -189,6 +198,18 @@ def test_bf16_within_its_rounding() -> None:
     for name, grad in exact[1].items():
         error, least = (packed[1][name] - grad).norm(), (rounded[1][name] - grad).norm()
         assert error <= 2 * least + 0.01 * grad.norm(), name
+
+
+def test_what_many_rows_add_to_a_shared_key_is_summed_in_fp32() -> None:
+    """A sum of hundreds that is rounded to bf16 each time stops growing."""
+    torch.manual_seed(0)
+    tree = torch.tensor([(0, 4, -1), *((place, place + 1, 0) for place in range(4, 604))])
+    hidden = torch.ones((4, 4), dtype=torch.bool).triu(1)
+    q, k, v = (torch.randn(2, 604, 8).bfloat16() for _ in range(3))
+    grad = torch.ones_like(q)
+    exact = attention.attend_backward(*(each.float() for each in (grad, q, k, v)), tree, hidden, 0.3)[2][:, :4]
+    found = attention.attend_backward(grad, q, k, v, tree, hidden, 0.3)[2][:, :4].float()
+    assert (found - exact).norm() < 0.005 * exact.norm()
 
 
 def test_gradient_checkpointing_computes_the_same() -> None:
@@ -261,6 +282,19 @@ DYNAMIC = {
     "max_position_embeddings": 64,
 }
 
+LONG_FACTORS = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "factor": 4.0}
+LONG = {
+    "original_max_position_embeddings": 32,
+    "rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4} | LONG_FACTORS,
+}
+BY_LAYER = {
+    "rope_parameters": {
+        "full_attention": DYNAMIC["rope_parameters"],
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+    },
+    "max_position_embeddings": 64,
+}
+
 
 @pytest.mark.parametrize(
     ("config", "longest", "why"),
@@ -272,6 +306,10 @@ DYNAMIC = {
         (LlamaConfig(**SHAPE, attention_dropout=0.1), 8, "drops attention"),
         (LlamaConfig(**SHAPE | DYNAMIC), 65, "the longest text beside it"),
         (LlamaConfig(**SHAPE | DYNAMIC), 64, ""),
+        (Phi3Config(**SHAPE | LONG), 33, "longrope positions depend on the longest text"),
+        (Phi3Config(**SHAPE | LONG), 32, ""),
+        (Gemma3TextConfig(**SHAPE | BY_LAYER), 65, "dynamic positions depend on the longest text"),
+        (Gemma3TextConfig(**SHAPE, use_bidirectional_attention=True), 8, "those that follow"),
         (GPT2Config(), 8, "gpt2 was not checked"),
         (MambaConfig(), 8, "mamba was not checked"),
         (Lfm2Config(), 8, "lfm2 was not checked"),
