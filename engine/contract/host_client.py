@@ -188,6 +188,17 @@ def ask_to_free(device: str, why: str, patience: float = 0.0) -> host.Freed | No
         time.sleep(0.5)
 
 
+def silent(path: Path) -> MoltingError | None:
+    """What to say of a host that lives but did not answer at its socket `path`; None where none lives."""
+    pid = FileLock(path.with_suffix(".lock")).holder_pid()
+    if pid is None:
+        return None
+    return MoltingError(
+        f"The inference host (process {pid}) does not answer: it just starts, or it hangs.",
+        remedy=f"Ask again; `molting host stop` ends one that hangs. Its log is {path.with_suffix('.log')}.",
+    )
+
+
 def end(path: Path, patience: float = 15.0) -> bool:
     """End the host whose socket is `path`: asked first, then by signals. False where none lives."""
     import signal

@@ -12,7 +12,7 @@ import msgspec
 
 from engine.contract import calls, environment, host, processes
 from engine.contract.errors import MoltingError
-from engine.contract.host_client import STOP, Client, Gone, Place, end, version
+from engine.contract.host_client import STOP, Client, Gone, Place, end, silent, version
 from engine.contract.locks import FileLock
 from engine.contract.safe import safe
 from engine.train.device import CPU, claim_name
@@ -46,8 +46,7 @@ def connect(name: str) -> Client:
                 return client
             _replace(client)
         if time.monotonic() > deadline:
-            remedy = f"`molting host stop` ends one that hangs; its log is {where.log}."
-            raise MoltingError("The inference host did not start.", remedy=remedy)
+            raise silent(where.path) or MoltingError("The inference host did not start.", remedy=f"See {where.log}.")
         if not pid or processes.of(pid) is None:
             if FileLock(where.lock).holder_pid() is None:  # else one that another client started
                 if begun == TRIES:

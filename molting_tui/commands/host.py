@@ -10,7 +10,7 @@ import typer
 
 from engine.contract import host as protocol
 from engine.contract.errors import MoltingError
-from engine.contract.host_client import Client, Gone, end, places
+from engine.contract.host_client import Client, Gone, end, places, silent
 
 from .. import terminal, text
 from .context import Json, print_json
@@ -62,6 +62,8 @@ def _state(path: Path) -> Optional[protocol.State]:
         with Client(path, "host") as client:
             state = client.ask(protocol.Status(id="status"))
     except Gone:
+        if hangs := silent(path):
+            raise hangs from None
         return None
     assert isinstance(state, protocol.State)
     return state
@@ -74,6 +76,8 @@ def _free(json: bool) -> None:
             with Client(path, "host") as client:
                 freed = client.ask(protocol.Free(id="free", why="`molting host free` asked for it"))
         except Gone:
+            if hangs := silent(path):
+                raise hangs from None
             continue
         assert isinstance(freed, protocol.Freed)
         given, busy = given + freed.bytes, busy or freed.busy

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import ANY
 
 import msgspec
@@ -15,9 +16,10 @@ import pytest
 
 from engine.contract import calls, host, host_client, processes, rubric, sheets
 from engine.contract.errors import MoltingError
-from engine.contract.host_client import ask_to_free, end
+from engine.contract.host_client import ask_to_free, end, silent
 from engine.contract.spec import Generation
 from engine.contract.verdict import Answered, AnswersRequest
+from molting_tui.commands import host as commands
 from tests.support.host import hosted
 
 PATIENCE = 60
@@ -140,6 +142,21 @@ def test_a_host_that_hangs_keeps_no_run_waiting(alone, monkeypatch):
     process.kill()
 
 
+def test_a_host_that_does_not_answer_is_named_and_not_told_as_absent(alone, monkeypatch):
+    monkeypatch.setattr(host_client, "ANSWERS", 0.2)
+    process = alone.start()
+    assert f"process {process.pid}" in silent(alone.path).message
+    process.send_signal(signal.SIGSTOP)
+    monkeypatch.setenv("MOLTING_RUNTIME_DIR", str(alone.runtime))
+    for order in ("status", "free"):
+        with pytest.raises(MoltingError, match=f"process {process.pid}.* does not answer") as told:
+            commands.host(commands.Order(order))
+        assert told.value.code == 3 and "molting host stop" in told.value.remedy
+    process.kill()
+    process.wait(PATIENCE)
+    assert silent(alone.path) is None
+
+
 def test_memory_is_given_back_to_a_run_that_starts(asked, place, monkeypatch):
     monkeypatch.setenv("MOLTING_RUNTIME_DIR", str(place.runtime))
     freed = ask_to_free("cpu", "a run starts")
@@ -221,6 +238,25 @@ def test_a_host_that_nobody_asks_ends_by_itself_and_leaves_no_socket(alone):
     assert not alone.path.exists()
 
 
+def test_a_host_at_work_is_not_idle_however_long_it_takes(tmp_path):
+    from engine.host.server import Server
+
+    ended, socket = [], tmp_path / "socket"
+    socket.touch()
+    stands = SimpleNamespace(
+        worker=SimpleNamespace(last_work=time.monotonic() - 99.0),
+        place=SimpleNamespace(path=socket, log=tmp_path / "log"),
+        busy="a long answer",
+        idle_seconds=1.0,
+        end=ended.append,
+    )
+    Server._look(stands, socket.stat().st_ino)
+    assert ended == []
+    stands.busy = ""
+    Server._look(stands, socket.stat().st_ino)
+    assert len(ended) == 1 and "nobody asked anything" in ended[0]
+
+
 def test_a_host_that_cannot_be_reached_any_more_ends(alone):
     process = alone.start()
     alone.path.unlink()
@@ -241,19 +277,25 @@ def test_an_unexpected_error_in_the_middle_is_a_sentence_and_the_next_answer_is_
 
     worker = Worker(tmp_path / "host.log", {}, lambda job: None)
 
-    def ask():
+    def ask(goes_on=False):
         said = []
-        worker.turns.add("me", Job(place.chat(run), said.append))
+        worker.turns.add("me", Job(msgspec.structs.replace(place.chat(run), goes_on=goes_on), said.append))
         wait(lambda: said and isinstance(said[-1], host.LAST))
         return said
 
     before = [reply.text for reply in ask() if isinstance(reply, host.VoiceDone)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chat._Row, "hear", lambda row, token: 1 / 0)
+        assert worker.resident
         last = ask()[-1]
+    assert worker.resident == []  # no model that was at work is trusted, nor its memory kept
     assert "ZeroDivisionError" in last.message and "Traceback" not in last.message
     assert last.log == str(tmp_path / "host.log")
     assert "ZeroDivisionError" in capfd.readouterr().err
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chat.Conversation, "go_on", lambda one, waits: 1 / 0)
+        ask(goes_on=True)
+        wait(lambda: worker._warm.residents == [])
     assert [reply.text for reply in ask() if isinstance(reply, host.VoiceDone)] == before
 
 

@@ -145,6 +145,8 @@ def test_without_the_key_nothing_is_told(serving, client):
     status, body = get(serving)
     assert status == 401
     assert body["error"]["code"] == "invalid_api_key"
+    head = f"Host: 127.0.0.1:{serving.port}\r\nConnection: close\r\nAuthorization"
+    assert raw(serving, f"GET /v1/models HTTP/1.1\r\n{head}: Basic {serving.key}\r\n\r\n")[0] == 401
 
 
 @pytest.mark.parametrize(
