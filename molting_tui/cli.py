@@ -97,7 +97,7 @@ class _Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            if ctx.params.get("host") and (words := [*ctx._protected_args, *ctx.args])[:1] != ["push"]:
+            if ctx.params.get("host") is not None and (words := [*ctx._protected_args, *ctx.args])[:1] != ["push"]:
                 from .commands.over_ssh import over_ssh
 
                 # Not parsed here: the machine may know other commands than this one.
@@ -118,7 +118,7 @@ def _in_plain_words(message: str) -> str:
     """What Typer says of a value, without the words of the library that it asks."""
     said = message.removeprefix("Value error, ").partition(", unable to ")[0].replace("Input should be", "It must be")
     said = said.replace("a valid integer", "a whole number").replace("a valid number", "a number")
-    return said if said.endswith(".") else f"{said}."
+    return said if said.endswith(".") or not said else f"{said}."
 
 
 app = typer.Typer(

@@ -335,6 +335,8 @@ def _refused(name: str, said: str) -> MoltingError:
     words = "; ".join(dict.fromkeys(line for line in lines if line))[:400] or "it gave no reason"
     if "munge" in words.lower():
         remedy = "Slurm's munge does not answer on this machine: whoever looks after the cluster must start munged."
+    elif "configuration source" in words.lower():
+        remedy = "Slurm's commands find no cluster here (no slurm.conf): do this on a login node."
     elif "connect" in words.lower() or "contact" in words.lower():
         remedy = "The controller is away: `scontrol ping` tells when it is back. Jobs that run go on."
     else:

@@ -104,6 +104,7 @@ class Supervisor:
         self.pass_to("queued")
         try:
             self._team = device.team(self.wanted or self.spec.devices)
+            _nodes()
         except MoltingError as error:
             self.pass_to("failed", reason=error.reason, why=error.message, evidence=death.of_exception(error).evidence)
             return FAILED
@@ -270,8 +271,8 @@ class Supervisor:
 
 
 def _nodes() -> int:
-    """Machines that train this run together, as whoever started us says."""
-    return int(os.environ.get("MOLTING_NODES") or 1)
+    """Machines that train this run together, as whoever started us says. MoltingError where that cannot be."""
+    return torchrun.node_of(os.environ).count
 
 
 def _children(process: subprocess.Popen[bytes]) -> list[psutil.Process]:

@@ -21,6 +21,7 @@ import msgspec
 import psutil
 
 from engine.contract import processes
+from engine.contract.errors import MoltingError
 from engine.contract.rundir import AttemptDir, RunDir
 from engine.contract.safe import redact
 
@@ -81,14 +82,24 @@ def _hand_on(stop: threading.Event) -> None:
 
 
 def node_of(env: Mapping[str, str]) -> Node:
-    """From MOLTING_NODES, MOLTING_MEET (host:port) and MOLTING_ADDRESS; one machine without them."""
+    """From MOLTING_NODES, MOLTING_MEET (host:port) and MOLTING_ADDRESS; one machine without them.
+
+    MoltingError (code 2) where that cannot be.
+    """
+    nodes = env.get("MOLTING_NODES") or "1"
     meet, address = env.get("MOLTING_MEET", ""), env.get("MOLTING_ADDRESS", "")
+    if not (nodes.isascii() and nodes.isdecimal() and int(nodes[:9]) > 0):
+        message = f"MOLTING_NODES is {nodes[:40]!r}; expected how many machines train the run together."
+        raise MoltingError(message, remedy="Leave it out where one does.", code=2)
+    if int(nodes) > 1 and not meet:
+        message = f"MOLTING_NODES is {nodes}, and MOLTING_MEET does not say where they meet."
+        raise MoltingError(message, remedy="Set MOLTING_MEET=HOST:PORT on each of them.", code=2)
     first = None
     if meet and address:
         first = meet.rpartition(":")[0] == address
     elif meet and "SLURM_NODEID" in env:
         first = env["SLURM_NODEID"] == "0"
-    return Node(int(env.get("MOLTING_NODES") or 1), meet, address, first)
+    return Node(int(nodes), meet, address, first)
 
 
 def _run(attempt: AttemptDir, here: int, node: Node) -> list[Ended]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import Annotated
 
@@ -42,4 +43,5 @@ def push(ctx: typer.Context, spec: SpecFile, start: Start = False, json: Json = 
         return
     terminal.out().line(one_line(there))
     said = text.plural(len(made.files) + 1, "file")
-    terminal.err().line(f"{said} copied by {how}. `molting --host {host} train {one_line(there)}` starts a run.")
+    command = f"molting --host {host} train {shlex.quote(one_line(there))}"
+    terminal.err().line(f"{said} copied by {how}. `{command}` starts a run.")

@@ -123,11 +123,12 @@ def machine(name: str, hosts: Mapping[str, Remote]) -> Machine:
     """The host of that name in config.toml, else a destination of ssh. MoltingError (code 2) for what is neither."""
     known = hosts.get(name, Remote())
     destination = known.ssh or name
-    shown = one_line(destination)[:100]
     # What begins with a dash would be an option: -oProxyCommand=… runs a program of its choice.
-    if not _DESTINATION.fullmatch(destination) or (known.ssh and not _NAME.fullmatch(name)):
+    named = not known.ssh or _NAME.fullmatch(name)
+    if not named or not _DESTINATION.fullmatch(destination):
+        wrong = destination if named else name
         raise MoltingError(
-            f"{shown!r} is not the name of a machine.",
+            f"{one_line(wrong)[:100]!r} is not the name of a machine.",
             remedy="A host of config.toml, or what `ssh` is told: box, me@box, ssh://me@box:2222.",
             code=2,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -89,6 +90,36 @@ def test_what_is_no_name_of_a_machine_is_refused(name: str) -> None:
     assert refused.value.code == 2 and "\n" not in refused.value.message
     with pytest.raises(MoltingError):
         machine("ours", {"ours": Remote(ssh=name or "-")})
+
+
+def test_the_name_that_is_wrong_is_the_one_that_is_told() -> None:
+    with pytest.raises(MoltingError, match="'b o x' is not the name"):
+        machine("b o x", {"b o x": Remote(ssh="box")})
+    with pytest.raises(MoltingError, match="'b;x' is not the name"):
+        machine("box", {"box": Remote(ssh="b;x")})
+
+
+def test_ssh_asks_for_a_password_only_where_somebody_sits(there: There) -> None:
+    """Over the app it would ask in the middle of the screen."""
+    box = machine("box", {})
+    assert "-oBatchMode=yes" in box.argv(["runs"]) and "-oBatchMode=yes" not in box.argv(["runs"], ask=True)
+
+
+def test_an_empty_name_is_not_this_machine(there: There) -> None:
+    """As a script writes it whose variable was never set: nothing is done here instead."""
+    said = there.molting("--host", "", "stop", "rhea")
+    assert said.code == 2 and "'' is not the name of a machine." in said.err
+
+
+def test_the_command_that_starts_a_pushed_spec_can_be_pasted(there: There, tmp_path: Path) -> None:
+    root = there.box.home / "it's my work"
+    root.mkdir()
+    config = tmp_path / "config.toml"
+    config.write_text(f'[hosts]\nroomy = {{ ssh = "box", root = "{root}" }}\n')
+    here = There(there.folder, there.env | {"MOLTING_CONFIG": str(config)}, [there.box, there.far])
+    said = here.molting("--host", "roomy", "push", str(spec_in(tmp_path)))
+    command = said.err.rpartition("`molting ")[2].partition("` starts")[0]
+    assert shlex.split(command)[:3] == ["--host", "roomy", "train"] and Path(shlex.split(command)[3]).is_file()
 
 
 @pytest.mark.parametrize("name", ["box", "me@box", "ssh://me@box.example.org:2222", "10.0.0.1", "fe80::1%eth0"])

@@ -125,6 +125,16 @@ def test_no_slurm_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
         slurm.command(["squeue"])
 
 
+def test_commands_that_know_no_cluster_are_told_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "sbatch: fatal: Could not establish a configuration source"
+    pretend(tmp_path, monkeypatch, "sbatch", f"echo '{said}' >&2; exit 1")
+    with pytest.raises(MoltingError) as raised:
+        slurm.command(["sbatch", "--test-only"])
+    assert "login node" in raised.value.remedy
+
+
 def remember(*jobs: Job, ago: float = 0.0) -> None:
     now = time.time() - ago
     slurm._store(Answer(t=now, tried=now, jobs={job.id: job for job in jobs}))

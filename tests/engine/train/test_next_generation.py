@@ -136,8 +136,9 @@ def test_nothing_is_trained_on_that_nobody_decided_or_measured(run: RunDir, worl
     with pytest.raises(MoltingError, match=r"1 of 2 answers .* neither kept nor rejected"):
         made_from(run, world)
     choose(run, of, Reject(item="c1"), Reject(item="c2"))
-    with pytest.raises(MoltingError, match="Nothing that was kept"):
+    with pytest.raises(MoltingError, match="Nothing that was kept") as told:
         made_from(run, world)
+    assert "--new" in told.value.remedy
     choose(run, of, Keep(item="c1"))
     (run.curation / "measures.json").unlink()
     with pytest.raises(MoltingError, match="was not measured"):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from engine.contract import durable, events, summary
+from engine.contract.errors import MoltingError
 from engine.contract.lifecycle import Evidence
 from engine.contract.rundir import RunDir
 from engine.contract.spec import Training
@@ -106,6 +107,23 @@ def test_silence_is_told_from_a_closed_connection() -> None:
     silent = death.of_exception(RuntimeError("[gloo] Timed out waiting 12000ms for recv operation to complete"))
     assert silent.reason == "hang" and death.lost_another(silent) and death.lost_another(LOST)
     assert not death.lost_another(OOM)
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"MOLTING_NODES": "two"}, "MOLTING_NODES is 'two'"),
+        ({"MOLTING_NODES": "0"}, "MOLTING_NODES is '0'"),
+        ({"MOLTING_NODES": "-1", "MOLTING_MEET": "a:1"}, "MOLTING_NODES is '-1'"),
+        ({"MOLTING_NODES": "2"}, "MOLTING_MEET does not say where"),
+    ],
+)
+def test_machines_that_cannot_meet_are_told_before_they_wait(env: dict[str, str], said: str) -> None:
+    with pytest.raises(MoltingError, match=said) as raised:
+        torchrun.node_of(env)
+    assert raised.value.remedy
+    assert torchrun.node_of({"MOLTING_NODES": "2", "MOLTING_MEET": "a:1"}).count == 2
+    assert torchrun.node_of({}).count == 1
 
 
 # The rest are real runs, one after another through the same story.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +12,13 @@ from typing import Any
 import pytest
 
 from engine.contract import launcher
+from engine.contract import slurm as jobs
 from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 from engine.contract.spec import Launcher
 from engine.train import slurm
 from engine.train.allocation import job_of
+from tests.support.runs import make_run
 
 
 @pytest.mark.parametrize("name", ["plain", "with space", "$(touch canary)", "it's", "`id`", "100%", "-n", "*"])
@@ -53,6 +57,36 @@ def test_slurms_signals_reach_the_supervisor_itself(tmp_path: Path, monkeypatch:
     with subprocess.Popen(["bash", str(tmp_path / "script.sh")]) as job:
         assert job.wait() == 0
     assert told.read_text().strip() == str(job.pid)
+
+
+def stands_in(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, says: str) -> Path:
+    """A command of Slurm's that prints `says` and writes down its arguments; returns where."""
+    (folder / name).write_text(f'#!/bin/sh\necho "$@" >> {folder}/told-{name}\necho "{says}"\n')
+    (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder / f"told-{name}"
+
+
+def test_each_run_of_an_array_is_a_task_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = stands_in(tmp_path, monkeypatch, "sbatch", "42;cluster")
+    runs = [make_run(tmp_path / "runs", name) for name in ("one", "two", "three")]
+    assert slurm.send(runs, Launcher(kind="slurm"), tmp_path) == ["42_0", "42_1", "42_2"]
+    assert told.read_text().split() == ["--parsable", "--array=0-2", str(runs[0].slurm_script)]
+    assert [sent.job for run in runs if (sent := jobs.sent(run))] == ["42_0", "42_1", "42_2"]
+    assert slurm.send(runs[:1], Launcher(kind="slurm"), tmp_path) == ["42"]
+    assert "--array" not in told.read_text().splitlines()[1]
+
+
+@pytest.mark.parametrize(("state", "idle"), [("PENDING", False), ("RUNNING", False), ("COMPLETING", True)])
+def test_a_run_whose_job_still_waits_or_runs_is_not_sent_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, idle: bool
+) -> None:
+    monkeypatch.setenv("MOLTING_RUNTIME_DIR", str(tmp_path / "runtime"))
+    stands_in(tmp_path, monkeypatch, "squeue", f"42|{state}|None|1|n1")
+    run = make_run(tmp_path / "runs")
+    jobs.record(run, "42")
+    with contextlib.nullcontext() if idle else pytest.raises(MoltingError, match="needs no resuming: Slurm job 42"):
+        slurm.require_idle(run)
 
 
 @pytest.mark.parametrize("name", ["new\nline", 'quo"te', "back\\slash", "\x1b[2J"])
