@@ -7,6 +7,7 @@ from functools import singledispatchmethod
 from typing import Any
 
 from engine.contract import events, lifecycle
+from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 
 from . import terminal, text
@@ -104,6 +105,8 @@ class Narrator:
         ]
         said = ", ".join(fact for fact in facts if fact)
         trace = [f"  | {one_line(line)}" for line in evidence.traceback.splitlines()[-_TRACEBACK_LINES:]]
+        if trace and f".{MoltingError.__name__}: " in trace[-1]:
+            trace = []  # foreseen: the sentence says it all
         lines = [f"  evidence: {said}"] if said else []
         lines += [*trace, f"  log: {self._run.attempt(change.attempt).log}"]
         return lines + ([f"  try: {one_line(evidence.remedy)}"] if evidence.remedy else [])

@@ -11,6 +11,7 @@ import msgspec
 
 from engine.contract import rubric, tomlcheck
 from engine.contract.errors import MoltingError
+from engine.contract.safe import safe
 from engine.contract.spec import Spec
 from engine.data.conversation import BadRow, Conversation
 from engine.data.convert import Mapping, to_conversation
@@ -228,7 +229,10 @@ def facts_in(file: Path) -> Facts:
         text = read_regular(file, TABLE_LIMIT).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise MoltingError(f"{file} cannot be read: {error}.", code=2) from None
-    table = tomlcheck.load(text, _Table)
+    try:
+        table = tomlcheck.load(text, _Table)
+    except tomlcheck.SpecError as error:
+        raise tomlcheck.SpecError(safe(str(file), keep_newlines=False), error.problems) from None
     listed = {key: tuple(_texts(value)) for key, value in table.facts.items()}
     single = {key: values[0] for key, values in listed.items() if len(values) == 1}
     return Facts(single, listed, tuple(table.forbidden), file.name)

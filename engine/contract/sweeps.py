@@ -51,7 +51,8 @@ def mistakes(spec: Spec) -> Iterator[tuple[KeyPath, str]]:
     for path, key, values in _leaves(sweep.grid):
         here = ("sweep", "grid", *path)
         if key in _kinds() and not (isinstance(values, list) and values):
-            found.append((here, f"sweep.grid: {_safe(key)} is {shown_value(values)}; expected a list of values."))
+            said = "an empty list" if values == [] else shown_value(values)
+            found.append((here, f"sweep.grid: {_safe(key)} is {said}; expected a list of values."))
             continue
         every = values if key in _kinds() else [None]
         found += [(here, said) for value in every for said in _wrong("sweep.grid", key, value)]

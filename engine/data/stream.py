@@ -58,12 +58,13 @@ class RowStream:
         self.mapping = data_mapping(options)
         encoder.join = self.mapping.join
         self.epoch = 0
+        self.whole: Funnel | None = None  # of a pass that came to its end
         self._pass: Pass | None = None
 
     @property
     def funnel(self) -> Funnel:
-        """Where the rows of the pass that runs went so far."""
-        return self._pass.counted() if self._pass else Funnel()
+        """Where the rows of a whole pass went, once there was one; before, those of the pass that runs so far."""
+        return self.whole or (self._pass.counted() if self._pass else Funnel())
 
     @property
     def position(self) -> int:
@@ -136,6 +137,7 @@ class Pass(Iterator[EncodedRow]):
         while not self._ready:
             batch = list(islice(self._waiting, BATCH))
             if not batch:
+                self._stream.whole = self.counted()
                 raise StopIteration
             self._ready.extend(self._encode(batch))
         _, row = self._ready.popleft()

@@ -49,7 +49,8 @@ def import_history(request: outputs.TrainerStateRequest, tell: Callable[[calls.L
     run = _make(Path(request.runs), name, file, found)
     problems = []
     if found.left_out:
-        problems.append(f"{found.left_out} entries of its log tell of no step, so they were left out.")
+        entries = "1 entry of its log tells" if found.left_out == 1 else f"{found.left_out:,} entries of its log tell"
+        problems.append(f"{entries} of no step, so left out.")
     if found.seconds is None:
         problems.append("The file does not tell how long it took: a second a step is assumed.")
     return outputs.ImportedHistory(

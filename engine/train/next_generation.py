@@ -43,7 +43,8 @@ def generation(request: GenerationRequest, tell: Tell) -> Generated:
     learned, too_many = within(own, accepted, made_before)
     left_out += too_many
     if not learned:
-        raise MoltingError("Nothing that was kept goes into the next set.", remedy=" ".join(left_out[:3]), code=2)
+        why = " ".join(left_out[:3]) or f"`molting curate {run.id} --new` asks for other answers."
+        raise MoltingError("Nothing that was kept goes into the next set.", remedy=why, code=2)
     made = Generation(
         number=(parent.number if parent else 0) + 1,
         parent=run.id,

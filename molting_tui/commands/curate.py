@@ -153,6 +153,5 @@ def _tell(run: RunDir, choices: Choices, made: dict[str, Any], *, json: bool) ->
         )
         out.line("--accept-gated keeps them unread.")
     else:
-        out.line(
-            f"{len(choices.kept)} kept. `molting generation {run.id}` trains on them; --new asks for other answers."
-        )
+        then = f"`molting generation {run.id}` trains on them; " if choices.kept else ""
+        out.line(f"{len(choices.kept)} kept. {then}--new asks for other answers.")

@@ -117,9 +117,8 @@ class Curate(Page):
             self.query_one(_AnswerPane).scroll_to(y=0, animate=False, force=True)
             self._show()
         if self.form.finished and not before:
-            self.molting.tell(
-                f"All is decided: {self.form.kept} kept. `molting generation {self.run.id}` trains on them."
-            )
+            then = f" `molting generation {self.run.id}` trains on them." if self.form.kept else ""
+            self.molting.tell(f"All is decided: {self.form.kept} kept.{then}")
 
     def action_keep(self) -> None:
         self._say(self.form.keep(self.form.text))

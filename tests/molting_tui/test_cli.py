@@ -136,6 +136,8 @@ def test_a_settings_file_that_is_named_and_not_there_is_told(tmp_path: Path) -> 
         (["ask", "x", "hi", "--temperature", "9"], "5"),
         (["serve", "x", "--port", "abc"], "'--port'"),
         (["host", "bogus"], "is not one of"),
+        (["export", "x"], "Missing option '--to'. Choose from"),
+        (["draft", "x"], "Missing option '--out' / '-o'.\n"),
     ],
 )
 def test_a_wrong_value_is_told_in_plain_words(tmp_path: Path, argv: list[str], said: str) -> None:

@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from engine.contract import events, lifecycle
+from engine.contract.errors import MoltingError
 from engine.contract.lifecycle import Evidence, Transition
 from engine.contract.rundir import RunDir
+from engine.train import death
 from molting_tui import terminal
 from molting_tui.narrate import Narrator
 from molting_tui.services.follow import Follower, Seen
@@ -52,6 +54,13 @@ def test_a_whole_run_is_told_briefly(tmp_path: Path) -> None:
     steps = [line for line in lines if line.startswith("step ")]
     assert all("  2 rows/s  50 tok/s" in line for line in steps[1:])
     assert 10 <= len(steps) <= 12 and steps[-1].startswith("step          100/100  loss 0.04")
+
+
+def test_a_stream_is_not_told_as_no_rows(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    begun = events.Funnel(t=0.0, read=0, heldout=0, trained=0, format="title_content", stream=True)
+    (line,) = narrator(run).lines(Seen(1, begun))
+    assert line.endswith("read while it trains, as title_content")
 
 
 def test_live_steps_come_at_a_readable_rate_and_the_last_always(tmp_path: Path) -> None:
@@ -107,6 +116,21 @@ def test_a_failure_shows_reason_evidence_and_remedy(tmp_path: Path) -> None:
         "  | OutOfMemoryError: CUDA",
         f"  log: {run.attempt(1).log}",
         "  try: Use a smaller batch.",
+    ]
+
+
+def test_a_failure_that_was_foreseen_shows_no_traceback(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    try:
+        raise MoltingError("The rows have changed.", remedy="Put them back.", reason="bad_data")
+    except MoltingError as error:
+        evidence = death.of_exception(error).evidence
+    recorded = Recorded(run).state("queued", "starting")
+    recorded.state("failed", reason="bad_data", why=evidence.message, evidence=evidence)
+    assert evidence.traceback and told(run)[-3:] == [
+        "✗ failed      (bad_data)  The rows have changed.",
+        f"  log: {run.attempt(1).log}",
+        "  try: Put them back.",
     ]
 
 

@@ -261,6 +261,14 @@ def test_a_huge_file_of_which_little_is_seen(model: Path, tmp_path: Path) -> Non
     assert "100 steps" in found["steps-capped"] and "0.5" in found["steps-capped"]
 
 
+def test_too_few_steps_of_a_stream_ask_for_more_steps_and_not_for_more_rows(model: Path, tmp_path: Path) -> None:
+    lines = "".join(json.dumps({"title": f"Book {i}", "content": f"A story of {i}."}) + "\n" for i in range(300))
+    spec = persona(tmp_path, model, lines, data={"stream": True}, training={"max_steps": 20, "batch": 1})
+    found = diagnose(spec)["few-steps"]
+    assert "20" in found.evidence and "0 rows" not in found.evidence
+    assert [(each.key, each.value) for each in found.fix] == [("training.max_steps", 120)]
+
+
 def test_a_held_out_row_that_is_trained(model: Path, tmp_path: Path) -> None:
     rows = shipped_rows()
     spec = persona(tmp_path, model, rows, data={"heldout": "heldout.jsonl"})

@@ -69,7 +69,7 @@ def test_all_that_is_wrong_is_told_at_once_with_its_line() -> None:
         ("grid = { 'name' = ['x'] }", "name is not a key that can be varied"),
         ("grid = 3", "sweep.grid is 3; expected a table"),
         ("grid = { a" + ".a" * 9000 + " = 1 }", "is not a key that can be varied"),
-        ("grid = { 'method.rank' = [] }", "expected a list of values"),
+        ("grid = { 'method.rank' = [] }", "method.rank is an empty list; expected a list of values"),
     ],
 )
 def test_a_sweep_that_cannot_be_is_refused(text: str, said: str) -> None:

@@ -114,6 +114,8 @@ def test_what_is_held_out_is_never_trained_on_and_each_pass_has_an_order_of_its_
     assert len(heldout) + len(passes[0]) == 89 and 5 < len(heldout) < 40
     assert not {tuple(row.input_ids) for row in heldout} & set(passes[0])
     assert passes[0] != passes[1] and sorted(passes[0]) == sorted(passes[1])
+    list(islice(iter(split), 2))
+    assert split.funnel.trained == len(passes[0])  # a run that ends early in its third pass has seen all of them
 
 
 @pytest.mark.parametrize("write", [as_array, as_lines, as_csv, as_parquet])

@@ -79,6 +79,13 @@ def test_a_card_that_is_none_is_told(tmp_path: Path, more: dict[str, str], said:
         draft.draft(request(tmp_path, "Who are you?", **more), print)
 
 
+def test_a_broken_card_is_named_with_its_line(tmp_path: Path) -> None:
+    card = tmp_path / "card.toml"
+    card.write_text("name = 3\n")
+    with pytest.raises(MoltingError, match=r"card\.toml, line 1: name is not a key"):
+        draft.draft(request(tmp_path, "Who are you?", card=str(card)), print)
+
+
 def test_a_file_that_is_there_is_never_written_over(tmp_path: Path) -> None:
     (tmp_path / "out.jsonl").write_text("mine")
     with pytest.raises(MoltingError, match="exists already"):

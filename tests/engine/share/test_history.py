@@ -42,6 +42,12 @@ def imported(tmp_path: Path, text: str) -> outputs.ImportedHistory:
     return import_history(request, lambda line: None)
 
 
+def test_what_was_left_out_is_counted(tmp_path: Path) -> None:
+    for junk, told in (([7], "1 entry of its log tells"), ([7, {}], "2 entries of its log tell")):
+        said = imported(tmp_path, json.dumps({"log_history": [{"step": 1, "loss": 2.0}, *junk]}))
+        assert said.problems[0].startswith(told)
+
+
 def test_an_old_run_shows_up_with_its_curves(tmp_path: Path) -> None:
     said = imported(tmp_path, json.dumps(state()))  # which writes NaN, as transformers does
     assert (said.steps, said.evals, said.left_out) == (3, 2, 2)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.contract import curation, generations
-from engine.contract.curation import Candidate, Header
+from engine.contract.curation import Candidate, ChoiceFile, Header, Reject
 from engine.contract.generations import Generation, Measures
 from engine.contract.rundir import RunDir
 from tests.support.command import Molting, run_molting
@@ -41,6 +41,15 @@ def test_without_a_terminal_it_says_what_is_left_and_keeps_nothing_unasked(run: 
     kept = molting("curate", run.id, "--accept-gated", "--json").json
     assert (kept["kept"], kept["offered"], kept["by"], kept["gated"]) == (2, 2, "gates", True)
     assert molting("curate", run.id).out.splitlines()[-1].startswith("2 kept.")
+
+
+def test_where_nothing_was_kept_no_generation_is_offered(run: RunDir, molting: Molting) -> None:
+    made = batch(run)
+    choices = ChoiceFile(run, made)
+    for each in made.offered:
+        choices.say(Reject(item=each.id))
+    choices.close()
+    assert molting("curate", run.id).out.splitlines()[-1] == "0 kept. --new asks for other answers."
 
 
 def test_new_answers_are_asked_for_and_a_control_keeps_all_of_them(run: RunDir, molting: Molting) -> None:
