@@ -70,8 +70,9 @@ class AnswerPane(_Pane):
         self.selection = None
         self.repaint()
 
-    def on_resize(self) -> None:
+    def resized(self) -> None:
         self.selection = None  # its words lay elsewhere
+        super().resized()
 
     def move(self, by: int) -> None:
         """So many words on, while words are chosen."""

@@ -26,6 +26,7 @@ class LinesPane(ScrollView, can_focus=True):
     DEFAULT_CSS = """
     LinesPane {
         scrollbar-size: 0 0;
+        overflow-x: hidden;  /* rows are made as wide as the pane; the arrows are for those who read them */
         .lines-pane--dim, .lines-pane--note { color: $muted; }
         .lines-pane--bold { text-style: bold; }
         .lines-pane--answer { color: $accent; }
@@ -39,6 +40,7 @@ class LinesPane(ScrollView, can_focus=True):
         super().__init__(id=id, classes="pane")
         self.rows: list[Line] = []
         self._painted: dict[int, Strip] = {}
+        self._fills = Size(0, 0)
 
     def lines(self, width: int) -> list[Line]:
         """All rows for this width."""
@@ -77,7 +79,13 @@ class LinesPane(ScrollView, can_focus=True):
                 self.refresh(Region(0, y, width, 1))
 
     def on_resize(self) -> None:
-        self.repaint()  # what stands above may grow or go without anything new to show here
+        if self.size != self._fills:  # told too when only the rows are others than before
+            self._fills = self.size
+            self.resized()
+
+    def resized(self) -> None:
+        """What stands above may grow or go without anything new to show here."""
+        self.repaint()
 
     def render_line(self, y: int) -> Strip:
         strip = self._painted[y] = self._strip(y, self.rich_style)

@@ -113,7 +113,7 @@ class RowList(LinesPane):
         self.see()
         self.post_message(self.Moved())
 
-    def on_resize(self) -> None:
+    def resized(self) -> None:
         self._asked = (-1, -1)
         self.see()
 

@@ -86,10 +86,10 @@ def test_all_errors_of_a_spec_at_once(here: World, tmp_path: Path) -> None:
 
 
 def test_stop_saves_and_resume_goes_on_to_the_end(here: World) -> None:
-    started = molting(here, "train", str(here.persona("long", training={"max_steps": 120, "save_every": 50})))
+    started = molting(here, "train", str(here.persona("long", training={"max_steps": 900, "save_every": 300})))
     assert started.code == 0, started.err
     run = RunDir(here.runs / started.out.strip())
-    wait_for_step(run, 3)
+    wait_for_step(run, 3)  # many steps are left: a command takes a second to start, a step here a hundredth
     said = molting(here, "stop", run.id)
     assert said.code == 0 and "is interrupted. Saved at step" in said.out
     seen = wait_for(run, "interrupted")
@@ -97,7 +97,7 @@ def test_stop_saves_and_resume_goes_on_to_the_end(here: World) -> None:
     assert "has ended already" in molting(here, "stop", run.id).out
     said = molting(here, "resume", run.id, "--follow")
     assert said.code == 0, said.err
-    assert f"continues at step {seen.step}" in said.out and "120/120" in said.out and "attempt 2" in said.out
+    assert f"continues at step {seen.step}" in said.out and "900/900" in said.out and "attempt 2" in said.out
     assert molting(here, "resume", run.id).code == 2
 
 
