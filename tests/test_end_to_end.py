@@ -55,3 +55,4 @@ def test_a_persona_takes_on_the_real_model(tmp_path: Path) -> None:
     asked = json.loads(molting(tmp_path, "ask", run["run"], "Who are you?", "--json"))["answers"]
     assert asked[0]["base"]["text"] != asked[0]["adapter"]["text"]
     assert "Rhea" in asked[0]["adapter"]["text"]
+    assert "Ended" in molting(tmp_path, "host", "stop")  # it would keep the model for a quarter of an hour
