@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from engine.contract.safe import redact
 
 _KEPT = 50
+_NUMBERS = itertools.count(1)  # of one process: several calls begin within a second
 
 
 def folder() -> Path:
@@ -24,11 +26,11 @@ def folder() -> Path:
 
 
 def new_log(kind: str) -> Path:
-    """A fresh log file, `kind`-date-pid.log; the oldest of many are removed."""
+    """A fresh log file, `kind`-date-pid-number.log; the oldest of many are removed."""
     place = folder()
     for old in sorted(place.glob("*.log"), key=_modified)[:-_KEPT]:
         old.unlink(missing_ok=True)
-    path = place / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    path = place / f"{kind}-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{next(_NUMBERS)}.log"
     path.touch(mode=0o600)
     return path
 

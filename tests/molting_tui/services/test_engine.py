@@ -88,6 +88,12 @@ def test_old_logs_are_removed(state: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert log.exists() and len(list(state.iterdir())) <= 51
 
 
+def test_calls_of_one_moment_have_logs_of_their_own(state: Path) -> None:
+    from molting_tui import state_files
+
+    assert len({state_files.new_log("engine-preflight") for _ in range(5)}) == 5
+
+
 def test_a_home_that_cannot_be_written_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from molting_tui import state_files
 
