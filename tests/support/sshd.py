@@ -17,6 +17,12 @@ import psutil
 
 from tests.support.command import ROOT
 
+
+def _without_molting(path: str) -> str:
+    """Of an activated environment nothing is on another machine."""
+    return ":".join(place for place in path.split(":") if not Path(place, "molting").exists())
+
+
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 SSH = shutil.which("ssh")
 WHY_NOT = "" if SSHD and SSH else "there is no sshd here; apt-get install openssh-server brings one"
@@ -43,7 +49,7 @@ class Box:
         (self.home / "config.toml").touch()
         env = {
             "HOME": self.home,
-            "PATH": os.environ["PATH"],
+            "PATH": _without_molting(os.environ["PATH"]),
             "MOLTING_RUNTIME_DIR": folder / f"rt-{name}",
             "MOLTING_RUNS": self.runs,
             "MOLTING_CONFIG": self.home / "config.toml",
