@@ -169,7 +169,8 @@ def test_the_spec_is_written_back_with_its_comments(molting: Scripted, tmp_path:
         await pilot.press("ctrl+r")
         await until(pilot, lambda: isinstance(app.screen, Ask))
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, NewRun))
+        await until(pilot, lambda: isinstance(app.screen, NewRun) and "2e-4" in (folder / "spec.toml").read_text())
+        await settle(app, pilot)
         await pilot.press("escape")  # nothing unsaved, so nothing is asked
         await until(pilot, lambda: isinstance(app.screen, Runs))
 
