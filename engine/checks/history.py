@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from engine.contract import events
 from engine.contract.journal import JournalReader
-from engine.contract.rundir import AttemptDir, RunDir
+from engine.contract.log_windows import decoded
+from engine.contract.rundir import RunDir
 
 
 @dataclass
@@ -40,7 +41,7 @@ def read_history(run: RunDir) -> History:
 
     Raises MoltingError where a log is not a plain file.
     """
-    return tell(event for attempt in run.attempts() for event in _events(attempt))
+    return tell(event for attempt in run.attempts() for event in decoded(JournalReader(attempt.events).read()))
 
 
 def tell(log: Iterable[events.AnyEvent]) -> History:
@@ -68,14 +69,3 @@ def _rewind(history: History, start: events.Start) -> None:
     history.metrics = [event for event in history.metrics if event.step <= start.step]
     history.evals = [event for event in history.evals if event.step <= start.step]
     history.samples = [event for event in history.samples if event.step <= start.step]
-
-
-def _events(attempt: AttemptDir) -> Iterator[events.AnyEvent]:
-    reader = JournalReader(attempt.events)
-    for line in reader.read():
-        try:
-            event = events.decode(line)
-        except (ValueError, events.NewerVersion):
-            continue
-        if event is not None:
-            yield event

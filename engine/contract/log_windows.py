@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from . import events
@@ -52,7 +52,7 @@ class Windows:
         """How many records a stream has, by the last word on it: said early, and once more when they were counted."""
         for text in (self.tail, self.head):
             lines = (line for line in reversed(text.split(b"\n")) if b'"k":"stream"' in line)
-            for event in decoded(next(lines, b"")):
+            for event in decoded([next(lines, b"")]):
                 return event.records if isinstance(event, events.Stream) else None
         return None
 
@@ -62,7 +62,7 @@ class Windows:
         at = len(text)
         while (at := text.rfind(b'"k":"eval"', 0, at)) >= 0:
             line = text[text.rfind(b"\n", 0, at) + 1 : text.find(b"\n", at)]
-            for event in decoded(line):
+            for event in decoded([line]):
                 if isinstance(event, events.Eval) and (ends is None or event.step <= ends):
                     return event.loss
         return None
@@ -75,9 +75,9 @@ def _sampled(fd: int, end: int) -> Iterator[bytes]:
         yield part[part.find(b"\n") + 1 : part.rfind(b"\n") + 1]
 
 
-def decoded(lines: bytes) -> Iterator[events.AnyEvent]:
+def decoded(lines: Iterable[bytes]) -> Iterator[events.AnyEvent]:
     """The events that can be read; damage is shown where a log is followed, not here."""
-    for line in lines.split(b"\n"):
+    for line in lines:
         if not line:
             continue
         try:

@@ -277,8 +277,8 @@ def _read_attempt(attempt: AttemptDir, seen: Summary, ends: int | None, problems
         windows = Windows.read(attempt.events)
     except FileNotFoundError:
         return ends
-    start = next((event for event in decoded(windows.head) if isinstance(event, events.Start)), None)
-    metrics = [event for event in decoded(windows.tail) if isinstance(event, events.Metric)]
+    start = next((event for event in decoded(windows.head.split(b"\n")) if isinstance(event, events.Start)), None)
+    metrics = [event for event in decoded(windows.tail.split(b"\n")) if isinstance(event, events.Metric)]
     metrics = [metric for metric in metrics if ends is None or metric.step <= ends]
     if start and ends is None:
         seen.step, seen.steps = start.step, start.steps
@@ -286,7 +286,7 @@ def _read_attempt(attempt: AttemptDir, seen: Summary, ends: int | None, problems
         seen.records = windows.records()
     if metrics and not seen.trend:
         seen.step, seen.loss = metrics[-1].step, metrics[-1].loss
-        sampled = [event for event in decoded(windows.sampled) if isinstance(event, events.Metric)]
+        sampled = [event for event in decoded(windows.sampled.split(b"\n")) if isinstance(event, events.Metric)]
         seen.trend = _trend([*sampled, *metrics])
         if attempt.number == seen.attempt:
             first = start.step + 1 if start else None  # slow: caches are cold, memory is being claimed

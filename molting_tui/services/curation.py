@@ -10,31 +10,20 @@ from engine.contract.errors import MoltingError
 from engine.contract.rundir import RunDir
 
 from ..state.curate_form import CurateForm
+from .durable_form import DurableForm
 
 
-class Curating:
+class Curating(DurableForm[CurateForm, AnyEvent]):
     """One batch, its form and its file."""
 
     def __init__(self, run: RunDir, choices: Choices) -> None:
         """Go on where it was left. MoltingError when another window is at it."""
         self.run = run
-        self._file = ChoiceFile(run, choices.batch)
+        file = ChoiceFile(run, choices.batch)
         # What another window wrote before it let go counts too.
-        self.form = CurateForm(curation.newest(run, choices.batch.name))
-        events = self.form.choices.events
-        self.saved = events[-1].t if events else 0.0
-
-    def say(self, event: AnyEvent | None) -> bool:
-        """Write one event and take it in; False for a key that meant nothing. MoltingError when the disk refuses."""
-        if event is None:
-            return False
-        self._file.say(event)
-        self.form.take(event)
-        self.saved = event.t
-        return True
-
-    def close(self) -> None:
-        self._file.close()
+        form = CurateForm(curation.newest(run, choices.batch.name))
+        events = form.choices.events
+        super().__init__(form, file, events[-1].t if events else 0.0)
 
 
 def newest(run: RunDir, batch: str = "") -> Choices | None:

@@ -19,6 +19,7 @@ from engine.contract.settings import Judge
 from engine.contract.sheets import Sheet
 
 from ..state.grading_form import Form
+from .durable_form import DurableForm
 from .task import Task
 
 RATER = "grade.rater"  # of View.choices: the name given last
@@ -36,34 +37,14 @@ class Wanted:
     against: RunDir | None = None  # pairs: the same voice of another run
 
 
-class Sitting:
-    """Writes each event durably before the form takes it in, so what is shown as saved is saved."""
+class Sitting(DurableForm[Form, AnyEvent]):
+    """A sheet, its form and the file of its grades."""
 
     def __init__(self, sheet: Sheet, file: GradeFile) -> None:
         """Continue `file`, which is of `sheet`. MoltingError when it is damaged."""
-        self.sheet, self._file = sheet, file
+        self.sheet, self.path = sheet, file.path
         recorded = grades.read(file.path)
-        self.form = _form(sheet, recorded)
-        self.saved = recorded.events[-1].t if recorded.events else 0.0
-
-    @property
-    def path(self) -> Path:
-        return self._file.path
-
-    def say(self, event: AnyEvent | None) -> bool:
-        """Write one event and take it in; False for a key that meant nothing. MoltingError when the disk refuses.
-
-        In the thread that paints: a few ms, after which no order of keys and frames can show what was not saved.
-        """
-        if event is None:
-            return False
-        self._file.say(event)
-        self.form.take(event)
-        self.saved = event.t
-        return True
-
-    def close(self) -> None:
-        self._file.close()
+        super().__init__(_form(sheet, recorded), file, recorded.events[-1].t if recorded.events else 0.0)
 
 
 def newest_sheet(run: RunDir, name: str = "") -> Sheet | None:
