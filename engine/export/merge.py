@@ -47,7 +47,7 @@ def merge(request: outputs.MergeRequest, tell: Tell) -> outputs.Merged:
             code=2,
         )
     if target.exists() or target.is_symlink():
-        raise MoltingError(f"{target} exists already.", remedy="Give another name with --to, or move it away.", code=2)
+        raise MoltingError(f"{target} exists already.", remedy="Give another name (`--to`), or move it away.", code=2)
     tell(calls.Progress(phase="importing"))
     from engine.infer.session import base_folder, trained_weights  # takes seconds, which are shown
 

@@ -47,7 +47,7 @@ def pack(request: outputs.PackRequest, tell: Tell) -> outputs.Packed:
             f"{run.id} is {seen.state}, so there is more to come.", remedy=f"`molting stop {run.id}` first.", code=2
         )
     if os.path.lexists(target):
-        raise MoltingError(f"{target} exists already.", remedy="Give another name with --to.", code=2)
+        raise MoltingError(f"{target} exists already.", remedy="Give another name (`--to`), or move it away.", code=2)
     sealed = _require_seal(run)
     cleaner = Cleaner([run.path.parent, run.path.parent.parent, Path(request.models), *_base_folder(run)])
     members, left_out = _members(run, cleaner, rows=request.rows)
